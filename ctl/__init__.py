@@ -1,0 +1,1 @@
+"""tunnelctl: the command line of tunneld; starts without Trio."""

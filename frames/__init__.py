@@ -1,0 +1,1 @@
+"""The tunnel's byte formats: sans-IO, no clock, no logging."""

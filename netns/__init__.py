@@ -1,0 +1,1 @@
+"""The network lab: topologies of Linux network namespaces, built with netlink alone."""

@@ -1,0 +1,136 @@
+"""The daemon's configuration: typed TOML, one `[[role]]` table for each role.
+
+[[role]]
+kind = "server"
+name = "edge"
+frontends = [{ listen = "0.0.0.0:8090", cert = "…", key = "…", client-ca = "…" }]
+tunnel = { listen = "0.0.0.0:8091", cert = "…", key = "…", client-ca = "…" }
+
+[[role]]
+kind = "agent"
+name = "home"
+server = "edge.example.org:8091"
+"""
+
+from typing import Annotated, TypeAlias
+
+import msgspec
+from msgspec import Meta, Struct
+
+Seconds: TypeAlias = Annotated[float, Meta(gt=0)]
+
+
+class _Table(Struct, frozen=True, forbid_unknown_fields=True, rename="kebab", kw_only=True):
+    """Base of every table: unknown keys are errors, `snake_case` is written `kebab-case`."""
+
+
+class Frontend(_Table, frozen=True, kw_only=True):
+    """A server's listener for clients: TLS with client certificates, or a UNIX socket."""
+
+    listen: str
+    """``host:port``, ``[v6]:port``, or ``unix:/path`` (plain, mode 0660, no certificates)."""
+    cert: str = ""
+    key: str = ""
+    client_ca: str = ""
+
+
+class TunnelListener(_Table, frozen=True, kw_only=True):
+    """A server's listener for agents: always TLS with client certificates."""
+
+    listen: str
+    cert: str
+    key: str
+    client_ca: str
+
+
+class _RoleTable(_Table, frozen=True, kw_only=True, tag_field="kind"):
+    name: str
+    namespace: str | None = None
+    """Network namespace to run in; None is the daemon's own process."""
+
+
+class ServerConfig(_RoleTable, frozen=True, kw_only=True, tag="server"):
+    """The public side: frontends for clients, one listener for agents."""
+
+    frontends: tuple[Frontend, ...]
+    tunnel: TunnelListener
+    server_id: str = ""
+    """Unique for each server process; "" draws one at each start."""
+    dial_timeout: Seconds = 10.0
+    head_timeout: Seconds = 10.0
+    """A client's TLS handshake and CONNECT head must be complete after this."""
+    keepalive: Seconds = 10.0
+    """A silent tunnel gets a PING after this; one that stays silent as long again is dead."""
+    first_byte_hold: Annotated[float, Meta(ge=0)] = 0.002
+    """Octets of an endpoint that speaks first wait this long behind the 200, since many clients
+    fail when something follows it in the same read; a client that sends ends the wait."""
+    drain_timeout: Seconds = 30.0
+
+
+class AgentConfig(_RoleTable, frozen=True, kw_only=True, tag="agent"):
+    """The private side: dials out to a server and reaches endpoints for it."""
+
+    server: str
+    """``host:port`` of the server's tunnel listener."""
+    cert: str
+    key: str
+    ca: str
+    server_name: str = ""
+    """Name or address the server's certificate must show; "" takes it from ``server``."""
+    agent_id: str = ""
+    """"" takes the common name of the certificate."""
+    identifiers: str = ""
+    """What it can reach, as in ``host=a.example&ipv4=10.0.0.1&cidr=10.0.0.0/8&default-route=true``;
+    "" claims nothing in particular: it is chosen when no other agent claims the destination."""
+    connect_timeout: Seconds = 5.0
+    """For one dial of an endpoint, name resolution included."""
+    keepalive: Seconds = 10.0
+    backoff_min: Seconds = 0.5
+    backoff_max: Seconds = 30.0
+    drain_timeout: Seconds = 30.0
+
+
+class GreeterConfig(_RoleTable, frozen=True, kw_only=True, tag="greeter"):
+    """gRPC endpoint ``hello.Greeter/SayHello``."""
+
+    listen: str = "127.0.0.1:50051"
+
+
+class HttpConfig(_RoleTable, frozen=True, kw_only=True, tag="http"):
+    """HTTP endpoint: ``/ok`` and 404."""
+
+    listen: str = "127.0.0.1:8080"
+
+
+class EchoConfig(_RoleTable, frozen=True, kw_only=True, tag="echo"):
+    """TCP endpoint that sends back what it gets, half-close included."""
+
+    listen: str = "127.0.0.1:7"
+
+
+class DnsConfig(_RoleTable, frozen=True, kw_only=True, tag="dns"):
+    """DNS responder for host records, UDP and TCP."""
+
+    listen: str = "127.0.0.1:53"
+    records: dict[str, str | tuple[str, ...]] = {}
+    """Host name to its IPv4 and IPv6 addresses."""
+
+
+RoleConfig: TypeAlias = (
+    ServerConfig | AgentConfig | GreeterConfig | HttpConfig | EchoConfig | DnsConfig
+)
+
+
+class Config(_Table, frozen=True, kw_only=True):
+    """The whole file."""
+
+    role: tuple[RoleConfig, ...] = ()
+
+
+def parse_roles(tables: object) -> tuple[RoleConfig, ...]:
+    """Typed roles from plain maps, as a topology file has them.
+
+    Raises:
+      msgspec.ValidationError: with the path of the offending key.
+    """
+    return msgspec.convert(tables, tuple[RoleConfig, ...])

@@ -1,0 +1,157 @@
+"""The data plane's loop: one trio task that serves many sockets by synchronous handlers.
+
+A trio task for each socket costs more than the octets it carries, so the sockets of tunnels and
+relays live in an epoll set of their own. An epoll descriptor is itself pollable: trio waits for
+that one descriptor, and everything ready is then served in one turn. What the handlers of a turn
+produce for the same tunnel goes out together when the turn ends: one TLS write, one system call.
+
+Handlers never wait and never raise for what a peer does; an exception in one is a bug, which
+ends that handler's own unit (`Handler.fail`), never the loop.
+"""
+
+import os
+import select
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import structlog
+import trio
+
+log = structlog.get_logger(__name__)
+
+EPOLLIN = select.EPOLLIN
+EPOLLOUT = select.EPOLLOUT
+EPOLLERR = select.EPOLLERR
+EPOLLHUP = select.EPOLLHUP
+
+_MAX_EVENTS = 256
+_MAX_TURNS = 100
+"""Turns, idle looks included, before other trio tasks get theirs, however busy the sockets are."""
+_SPIN = 200e-6
+"""Seconds to look for more work before parking, while the gaps are shorter than that."""
+_LONGEST_GAP = 0.01
+"""Seconds; a longer gap counts as this much, so that a burst is recognised after an idle hour."""
+
+
+class Handler(Protocol):
+    """Serves one descriptor."""
+
+    def on_ready(self, events: int) -> None:
+        """The descriptor is ready for ``events`` (EPOLL* bits). Must not block."""
+
+    def fail(self, error: Exception) -> None:
+        """`on_ready` or `flush` raised ``error``: end this unit at once."""
+
+
+class Flushable(Handler, Protocol):
+    """A handler that gathers its output over a turn."""
+
+    def flush(self) -> None:
+        """Send what the turn produced."""
+
+
+class Reactor:
+    """One process's data plane. `run` serves; everything else is plain calls from its thread."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._handlers: dict[int, Handler] = {}
+        self._dirty: list[Flushable] = []
+        self._closing: list[Callable[[], None]] = []
+        self._in_turn = False
+        self.now = time.monotonic()
+        """Time of the current turn, for what needs no better than that."""
+
+    def register(self, fd: int, handler: Handler, events: int) -> None:
+        """Serve ``fd`` by ``handler``; level-triggered, ``events`` as for epoll."""
+        self._epoll.register(fd, events)
+        self._handlers[fd] = handler
+
+    def modify(self, fd: int, events: int) -> None:
+        """Change what ``fd`` is watched for (errors and hang-ups always are)."""
+        self._epoll.modify(fd, events)
+
+    def unregister(self, fd: int) -> None:
+        """Stop serving ``fd``; events of this turn still in hand for it are dropped."""
+        del self._handlers[fd]
+        self._epoll.unregister(fd)
+
+    def mark_dirty(self, handler: Flushable) -> None:
+        """Have ``handler.flush()`` called when this turn ends, or now if none is under way."""
+        self._dirty.append(handler)
+        if not self._in_turn:
+            self._finish_turn()
+
+    def at_turn_end(self, action: Callable[[], None]) -> None:
+        """Run ``action`` when this turn's events are served, or now if no turn is under way.
+
+        For closing descriptors: the number of one that is closed in mid-turn could be given to a
+        new socket while an event for the old one is still in hand.
+        """
+        self._closing.append(action)
+        if not self._in_turn:
+            self._finish_turn()
+
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until cancelled."""
+        task_status.started()
+        gap = _LONGEST_GAP  # smoothed time spent parked, s
+        while True:
+            parked = time.monotonic()
+            await trio.lowlevel.wait_readable(self._epoll.fileno())
+            self.now = now = time.monotonic()
+            gap += (min(now - parked, _LONGEST_GAP) - gap) * 0.25
+            self._serve(_SPIN if gap < _SPIN else 0.0)
+
+    def close(self) -> None:
+        """Give up the epoll descriptor; `run` must have ended."""
+        self._epoll.close()
+
+    def _serve(self, spin: float) -> None:
+        """Serve turns until nothing was ready for ``spin`` seconds, or others need the thread."""
+        poll = self._epoll.poll
+        end = self.now + spin
+        for _ in range(_MAX_TURNS):
+            events = poll(0, _MAX_EVENTS)
+            if not events:
+                if not spin or time.monotonic() >= end:
+                    return
+                os.sched_yield()
+                continue
+            self._turn(events)
+            if spin:
+                self.now = time.monotonic()
+                end = self.now + spin
+
+    def _turn(self, events: list[tuple[int, int]]) -> None:
+        handlers = self._handlers
+        self._in_turn = True
+        for fd, bits in events:
+            handler = handlers.get(fd)
+            if handler is None:
+                continue
+            try:
+                handler.on_ready(bits)
+            except Exception as exc:
+                self._failed(handler, exc)
+        self._finish_turn()
+
+    def _finish_turn(self) -> None:
+        self._in_turn = True
+        while self._dirty or self._closing:
+            while self._dirty:
+                handler = self._dirty.pop()
+                try:
+                    handler.flush()
+                except Exception as exc:
+                    self._failed(handler, exc)
+            closing, self._closing = self._closing, []
+            for action in closing:
+                action()
+        self._in_turn = False
+
+    @staticmethod
+    def _failed(handler: Handler, exc: Exception) -> None:
+        log.exception("data plane handler failed", handler=type(handler).__name__)
+        handler.fail(exc)

@@ -1,0 +1,74 @@
+"""What a role is: one long-running trio task of a worker (server, agent, endpoint)."""
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from ctl.messages import ControlError
+from tunneld.reactor import Reactor
+
+
+class RoleState(StrEnum):
+    """Life of a role; `BACKOFF` is retrying (an agent without a server, a crashed worker)."""
+
+    STARTING = "starting"
+    READY = "ready"
+    BACKOFF = "backoff"
+    DRAINING = "draining"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+@dataclass(slots=True)
+class Host:
+    """What a worker gives to a role that runs in it."""
+
+    name: str
+    """The role's name, unique in the daemon."""
+    reactor: Reactor
+    """The process's data plane, already running."""
+    state_dir: Path
+    """Where relative paths of the role's configuration start."""
+    set_state: Callable[[RoleState, str], None]
+    """Report a change of state with its reason ("" for none)."""
+    drain: trio.Event = field(default_factory=trio.Event)
+    """Set when the role shall finish what runs, take nothing new, and return."""
+
+
+class Role:
+    """Base of all roles. The constructor starts nothing and raises nothing but `RoleError`."""
+
+    async def run(self, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED) -> None:
+        """Run until cancelled, drained or broken; calls ``task_status.started(addresses)`` once
+        ready, with the addresses it listens on (``"2.2.2.2:8090"``, ``"unix:/run/x"``)."""
+        raise NotImplementedError
+
+    def agents(self) -> list[dict[str, Any]]:
+        """Rows for `tunnelctl agents`; only servers have any."""
+        return []
+
+    def conns(self) -> list[dict[str, Any]]:
+        """Rows for `tunnelctl conns`; servers and agents have some."""
+        return []
+
+    async def dial_local(
+        self, sock: socket.socket, host: str, port: int, accept: Callable[[], bytes]
+    ) -> None:
+        """Carry ``sock`` (non-blocking, owned by this call) to ``host:port`` until both ways end.
+
+        Args:
+          accept: called once the endpoint is connected; its octets are sent on ``sock`` ahead of
+            everything else.
+        Raises:
+          ControlError: the dial failed; nothing was sent on ``sock``, which is left open.
+        """
+        raise ControlError("not_found", "this role cannot dial: it is not a server")
+
+
+class RoleError(Exception):
+    """A role cannot start or go on: its message says what was seen, expected and what to do."""
