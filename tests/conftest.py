@@ -1,0 +1,56 @@
+"""What all tests share: which of them may be skipped, and when a skip is a failure.
+
+A test that needs something of the machine says so with `need(condition, reason)` and is skipped
+where that is missing. With ``TUNNELD_REQUIRE=1`` in the environment, as CI sets it, every skip is
+a failure, so that nothing drops out of the suite unnoticed. Only tests marked `root` may still be
+skipped there, when they run as a plain user: CI runs the suite as root too.
+"""
+
+import os
+from collections.abc import Generator
+
+import pytest
+
+REQUIRE = os.environ.get("TUNNELD_REQUIRE", "") not in ("", "0")
+
+
+def need(condition: object, reason: str) -> None:
+    """Go on if ``condition`` holds, else skip: ``reason`` says what is missing, as a package name
+    or a kernel feature."""
+    if not condition:
+        pytest.skip(reason)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("root") and os.geteuid() != 0:
+        pytest.skip("needs root")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if not _is_allowed(item):
+        _fail_if_skipped(report)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """A module may skip itself as a whole, as `pytest.importorskip` does."""
+    report = yield
+    if REQUIRE:
+        _fail_if_skipped(report)
+    return report
+
+
+def _is_allowed(item: pytest.Item) -> bool:
+    return not REQUIRE or (item.get_closest_marker("root") is not None and os.geteuid() != 0)
+
+
+def _fail_if_skipped(report: pytest.TestReport | pytest.CollectReport) -> None:
+    if report.outcome == "skipped" and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = f"TUNNELD_REQUIRE is set, and this was skipped: {reason}"
