@@ -1,1 +1,59 @@
-"""The tunnel's byte formats: sans-IO, no clock, no logging."""
+"""The tunnel's byte formats: sans-IO, no clock, no logging.
+
+HTTP/2 (RFC 9113), hand-written for both roles: see `connection.Connection` for the way in.
+"""
+
+from frames.buffered import BufferedConnection
+from frames.connection import Connection
+from frames.errors import ErrorCode, LocalProtocolError, ProtocolError, RemoteProtocolError
+from frames.events import (
+    DataReceived,
+    Event,
+    GoAwayReceived,
+    Headers,
+    InformationalReceived,
+    PingAcknowledged,
+    RequestReceived,
+    ResponseReceived,
+    SettingsAcknowledged,
+    SettingsReceived,
+    StreamReset,
+    TrailersReceived,
+    WindowOpened,
+)
+from frames.limits import Limits, Rate, Work
+from frames.sending import ConnectionState, Role
+from frames.settings import Setting
+from frames.stream import Stream, StreamState
+from frames.window import WindowBudget
+
+__all__ = [
+    "BufferedConnection",
+    "Connection",
+    "ConnectionState",
+    "DataReceived",
+    "ErrorCode",
+    "Event",
+    "GoAwayReceived",
+    "Headers",
+    "InformationalReceived",
+    "Limits",
+    "LocalProtocolError",
+    "PingAcknowledged",
+    "ProtocolError",
+    "Rate",
+    "RemoteProtocolError",
+    "RequestReceived",
+    "ResponseReceived",
+    "Role",
+    "Setting",
+    "SettingsAcknowledged",
+    "SettingsReceived",
+    "Stream",
+    "StreamReset",
+    "StreamState",
+    "TrailersReceived",
+    "WindowBudget",
+    "WindowOpened",
+    "Work",
+]

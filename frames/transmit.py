@@ -1,0 +1,82 @@
+"""What a connection owes to the wire, in order."""
+
+from frames.frame import HEADER, HEADER_SIZE, Flag, FrameType
+
+DATA_LIMIT = 256 * 1024
+"""Octets in the buffer above which no more DATA is taken: two frames of the largest useful size."""
+_RESERVE = 16 * 1024
+"""Room kept for control frames, so that they fit however much DATA waits."""
+_CAPACITY = DATA_LIMIT + _RESERVE
+_MAX_SPARE = 4
+
+_spare: list[bytearray] = []
+"""Buffers given back: a process holds as many as were in use at once, not one for each idle
+connection."""
+
+
+class TransmitBuffer:
+    """Frames waiting for the transport. DATA payload can be received straight into it.
+
+    Takes a buffer when the first octet comes and gives it back when all have left.
+    """
+
+    __slots__ = ("_buffer", "_view", "length")
+
+    def __init__(self) -> None:
+        self._buffer: bytearray | None = None
+        self._view = memoryview(b"")
+        self.length = 0
+        """Octets waiting."""
+
+    @property
+    def room(self) -> int:
+        """Octets of DATA payload that fit, its frame header counted off; may be negative."""
+        return DATA_LIMIT - HEADER_SIZE - self.length
+
+    def append(self, octets: bytes) -> None:
+        """Add whole control frames; grows the buffer if it must."""
+        end = self.length + len(octets)
+        if end > len(self._view):
+            self._make_room(end)
+        self._view[self.length : end] = octets
+        self.length = end
+
+    def payload_view(self, size: int) -> memoryview:
+        """Where the next DATA frame's payload goes: write up to ``size`` (≤ `room`) octets
+        there, then `commit` them."""
+        if self._buffer is None:
+            self._make_room(_CAPACITY)
+        start = self.length + HEADER_SIZE
+        return self._view[start : start + size]
+
+    def commit(self, size: int, stream_id: int, end_stream: bool) -> None:
+        """Put the frame header before ``size`` octets written into `payload_view`."""
+        if self._buffer is None:
+            self._make_room(_CAPACITY)
+        flags = Flag.END_STREAM.value if end_stream else 0
+        HEADER.pack_into(self._view, self.length, size << 8 | FrameType.DATA, flags, stream_id)
+        self.length += HEADER_SIZE + size
+
+    def waiting(self) -> memoryview:
+        """All octets that wait; valid until the next call that changes the buffer."""
+        return self._view[: self.length]
+
+    def sent(self) -> None:
+        """All that `waiting` gave has been taken over by the transport."""
+        self.length = 0
+        buffer = self._buffer
+        if buffer is None:
+            return
+        self._buffer = None
+        self._view = memoryview(b"")
+        if len(buffer) == _CAPACITY and len(_spare) < _MAX_SPARE:
+            _spare.append(buffer)
+
+    def _make_room(self, needed: int) -> None:
+        if needed <= _CAPACITY:
+            buffer = _spare.pop() if _spare else bytearray(_CAPACITY)
+        else:
+            buffer = bytearray(max(needed, 2 * len(self._view)))
+        view = memoryview(buffer)
+        view[: self.length] = self._view[: self.length]
+        self._buffer, self._view = buffer, view
