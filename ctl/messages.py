@@ -117,6 +117,19 @@ class Decoder:
         del self._buffer[:end]
         return _unpack(body)
 
+    def missing(self) -> int:
+        """Octets still wanted before `next_message` can tell more, at least 1.
+
+        Who reads no more than that never takes octets beyond the message: what follows may be for
+        someone else, as on a connection that turns into raw bytes. To be asked after
+        `next_message` has returned None.
+        """
+        have = len(self._buffer)
+        if have < _LENGTH.size:
+            return _LENGTH.size - have
+        (length,) = _LENGTH.unpack_from(self._buffer)
+        return max(1, _LENGTH.size + int(length) - have)
+
     def take_rest(self) -> bytes:
         """The octets after the last message, for a connection that turns into raw bytes."""
         rest = bytes(self._buffer)
