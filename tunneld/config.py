@@ -121,6 +121,22 @@ RoleConfig: TypeAlias = (
 )
 
 
+KINDS: dict[str, type[RoleConfig]] = {
+    "server": ServerConfig,
+    "agent": AgentConfig,
+    "greeter": GreeterConfig,
+    "http": HttpConfig,
+    "echo": EchoConfig,
+    "dns": DnsConfig,
+}
+"""Table of a role by its ``kind``."""
+
+
+def kind_of(config: RoleConfig) -> str:
+    """The role's ``kind``, as its table says it."""
+    return str(config.__struct_config__.tag)
+
+
 class Config(_Table, frozen=True, kw_only=True):
     """The whole file."""
 

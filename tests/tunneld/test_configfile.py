@@ -1,0 +1,263 @@
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tunneld.config import AgentConfig, DnsConfig, ServerConfig
+from tunneld.configfile import ConfigError, load_config, load_roles
+from tunneld.pki import Pki
+
+Write = Callable[[str], Path]
+
+SERVER = """
+[[role]]
+kind = "server"
+name = "edge"
+
+[[role.frontends]]
+listen = "127.0.0.1:0"
+cert = "frontend/server.crt"
+key = "frontend/server.key"
+client-ca = "frontend/ca.crt"
+
+[[role.frontends]]
+listen = "unix:edge.sock"
+
+[role.tunnel]
+listen = "127.0.0.1:0"
+cert = "agent/server.crt"
+key = "agent/server.key"
+client-ca = "agent/ca.crt"
+"""
+AGENT = """
+[[role]]
+kind = "agent"
+name = "home"
+server = "edge.example.org:8091"
+cert = "agent/agent.crt"
+key = "agent/agent.key"
+ca = "agent/ca.crt"
+"""
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("pki")
+    Pki(directory).init()
+    return directory
+
+
+@pytest.fixture
+def write(tmp_path: Path, certificates: Path) -> Write:
+    """Writes a configuration file into a directory that has certificates."""
+    for side in ("frontend", "agent"):
+        shutil.copytree(certificates / side, tmp_path / side)
+
+    def write(text: str) -> Path:
+        path = tmp_path / "tunneld.toml"
+        path.write_text(text, "utf-8")
+        return path
+
+    return write
+
+
+def problems_of(path: Path) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    assert caught.value.source == str(path)
+    assert all(line.startswith(f"{path}: ") for line in str(caught.value).splitlines())
+    return [str(problem) for problem in caught.value.problems]
+
+
+def test_file_names_start_at_the_directory_of_the_file(write: Write, tmp_path: Path) -> None:
+    server, agent = load_config(write(SERVER + AGENT)).role
+    assert isinstance(server, ServerConfig)
+    assert isinstance(agent, AgentConfig)
+    assert server.frontends[0].cert == str(tmp_path / "frontend/server.crt")
+    assert server.frontends[1].listen == f"unix:{tmp_path}/edge.sock"
+    assert server.frontends[1].cert == ""
+    assert server.tunnel.client_ca == str(tmp_path / "agent/ca.crt")
+    assert agent.ca == str(tmp_path / "agent/ca.crt")
+
+
+def test_an_empty_file_is_a_daemon_without_roles(write: Write) -> None:
+    assert load_config(write("")).role == ()
+
+
+def test_every_mistake_is_reported_with_its_path(write: Write) -> None:
+    path = write(
+        """
+        rolle = 1
+        [[role]]
+        kind = "server"
+        name = "edge"
+        frontends = [{ listen = 8090, ky = "x" }, 7]
+        dial-timeout = -1
+        [[role]]
+        kind = "agnt"
+        [[role]]
+        name = "lost"
+        """
+    )
+    assert problems_of(path) == [
+        "rolle: unknown key, did you mean role?",
+        "role[0].frontends[0].ky: unknown key, did you mean key?",
+        "role[0].frontends[0].listen: expected str, got int, seen 8090",
+        "role[0].frontends[1]: expected a table, got 7",
+        "role[0].tunnel: is missing",
+        "role[0].dial-timeout: expected float > 0.0, seen -1",
+        'role[1].kind: unknown role "agnt", did you mean agent?',
+        "role[2].kind: is missing, expected one of server, agent, greeter, http, echo, dns",
+    ]
+
+
+def test_a_key_like_no_other_gets_the_list_of_keys(write: Write) -> None:
+    (problem,) = problems_of(write('[[role]]\nkind = "echo"\nname = "e"\nqqq = 1\n'))
+    assert problem == "role[0].qqq: unknown key, expected one of kind, listen, name, namespace"
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"[[role]\n", "is not TOML: .*line 1"),
+        (b"\xff\xfe", "is not UTF-8 text: octet 0xff at offset 0"),
+        (b"role = 3", "expected an array of tables"),
+        (b"role = [3]", r"role\[0\]: expected a table, got 3"),
+        (b"[[role]]\nkind = 3", "unknown role 3"),
+    ],
+)
+def test_what_is_no_configuration_is_refused(tmp_path: Path, content: bytes, says: str) -> None:
+    path = tmp_path / "tunneld.toml"
+    path.write_bytes(content)
+    with pytest.raises(ConfigError, match=says):
+        load_config(path)
+
+
+def test_a_missing_file_is_refused_with_the_reason(tmp_path: Path) -> None:
+    assert problems_of(tmp_path / "none.toml") == ["cannot be read: No such file or directory"]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "problem"),
+    [
+        (
+            "127.0.0.1:0",
+            "127.0.0.1",
+            "role[0].frontends[0].listen: '127.0.0.1' has no port, expected host:port",
+        ),
+        (
+            "127.0.0.1:0",
+            "127.0.0.1:70000",
+            "role[0].frontends[0].listen: port 70000 is out of range 0-65535",
+        ),
+        (
+            "unix:edge.sock",
+            "unix:none/edge.sock",
+            "role[0].frontends[1].listen: directory DIR/none does not exist, make it first",
+        ),
+        (
+            'listen = "unix:edge.sock"',
+            'listen = "unix:edge.sock"\nkey = "x"',
+            "role[0].frontends[1].key: is not for a UNIX socket, which is plain; remove it",
+        ),
+        (
+            'client-ca = "frontend/ca.crt"',
+            "",
+            "role[0].frontends[0].client-ca: is missing, a frontend on TCP speaks TLS only",
+        ),
+        (
+            "frontend/server.crt",
+            "frontend/none.crt",
+            "role[0].frontends[0].cert: cannot read DIR/frontend/none.crt: No such file",
+        ),
+        (
+            "frontend/server.key",
+            "agent/server.key",
+            "role[0].frontends[0].cert: DIR/frontend/server.crt and DIR/agent/server.key are no",
+        ),
+        (
+            "agent/ca.crt",
+            "agent/ca.key",
+            "role[0].tunnel.client-ca: DIR/agent/ca.key holds no PEM certificate",
+        ),
+        (
+            '"edge"',
+            '"the edge"',
+            "role[0].name: 'the edge' is no name, expected 1-64 letters, digits,",
+        ),
+        (
+            'name = "edge"',
+            'name = "edge"\nnamespace = "../x"',
+            "role[0].namespace: '../x' is no name, expected 1-64 letters, digits,",
+        ),
+    ],
+)
+def test_a_server_is_checked(
+    write: Write, tmp_path: Path, before: str, after: str, problem: str
+) -> None:
+    path = write(SERVER.replace(before, after, 1))
+    (seen,) = problems_of(path)
+    assert seen.startswith(problem.replace("DIR", str(tmp_path)))
+
+
+def test_a_server_needs_a_frontend(write: Write) -> None:
+    head, *_, tunnel = SERVER.split("\n\n")
+    (problem,) = problems_of(write(f"{head}\nfrontends = []\n{tunnel}"))
+    assert problem.startswith("role[0].frontends: is empty")
+
+
+@pytest.mark.parametrize(
+    ("extra", "says"),
+    [
+        ("backoff-min = 31", "backoff-min: 31.0 is more than backoff-max, 30.0"),
+        ('identifiers = "hots=a"', "identifiers: unknown kind 'hots'"),
+        ('namespace = ""', "namespace: '' is no name"),
+        ("keepalive = nan", "keepalive: expected float > 0.0, seen NaN"),
+    ],
+)
+def test_an_agent_is_checked(write: Write, extra: str, says: str) -> None:
+    (problem,) = problems_of(write(AGENT + extra))
+    assert problem.startswith(f"role[0].{says}")
+
+
+def test_an_agent_needs_a_port_that_can_be_dialled(write: Write) -> None:
+    path = write(AGENT.replace(":8091", ":0"))
+    assert problems_of(path) == ["role[0].server: port 0 is out of range 1-65535"]
+
+
+def test_an_empty_certificate_name_is_no_file(write: Write) -> None:
+    path = write(AGENT.replace('"agent/agent.key"', '""'))
+    assert problems_of(path) == ["role[0].key: is empty, expected a file name"]
+
+
+def test_records_are_addresses(write: Write) -> None:
+    path = write(
+        '[[role]]\nkind = "dns"\nname = "dns"\nrecords = { a = "1.2.3", b = [], c = ["::1"] }'
+    )
+    assert problems_of(path) == [
+        "role[0].records.a: '1.2.3' does not appear to be an IPv4 or IPv6 address",
+        "role[0].records.b: has no address",
+    ]
+
+
+def test_names_and_addresses_are_taken_once(write: Write) -> None:
+    echo = '[[role]]\nkind = "echo"\nname = "echo"\nlisten = "127.0.0.1:7000"\n'
+    assert problems_of(write(echo + echo)) == [
+        "role[1].name: 'echo' is taken by role[0].name, choose another",
+        "role[1].listen: '127.0.0.1:7000' is taken by role[0].listen, choose another",
+    ]
+
+
+def test_an_address_may_repeat_in_another_namespace(write: Write) -> None:
+    echo = '[[role]]\nkind = "echo"\nlisten = "127.0.0.1:7000"\n'
+    path = write(f'{echo}name = "a"\n{echo}name = "b"\nnamespace = "private"\n')
+    assert [role.namespace for role in load_config(path).role] == [None, "private"]
+
+
+def test_roles_of_a_topology_are_checked_alike(tmp_path: Path) -> None:
+    tables = [{"kind": "dns", "name": "dns", "records": {"a.svc": ["1.2.3.4"]}}]
+    (role,) = load_roles(tables, tmp_path, source="demo", at="roles")
+    assert role == DnsConfig(name="dns", records={"a.svc": ("1.2.3.4",)})
+    with pytest.raises(ConfigError, match=r"demo: roles\[0\]\.nam: unknown key"):
+        load_roles([{"kind": "dns", "nam": "dns"}], tmp_path, source="demo", at="roles")

@@ -1,0 +1,206 @@
+"""What types alone can't tell about role tables: addresses, files, and how roles fit together."""
+
+import ipaddress
+import re
+import ssl
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from ctl.paths import MAX_SOCKET_PATH
+from tunneld.address import AddressError, parse_address
+from tunneld.config import (
+    AgentConfig,
+    DnsConfig,
+    Frontend,
+    RoleConfig,
+    ServerConfig,
+    TunnelListener,
+)
+from tunneld.identifiers import IdentifiersError, parse_identifiers
+from tunneld.schema import Problem, join
+
+UNIX_PREFIX = "unix:"
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""Role and namespace names: fit for file names, options and log lines as they are."""
+
+
+def role_problems(role: RoleConfig, path: str) -> Iterator[Problem]:
+    """Mistakes in one role; its paths must be absolute already."""
+    yield from _name_problems(role.name, join(path, "name"))
+    if role.namespace is not None:
+        yield from _name_problems(role.namespace, join(path, "namespace"))
+    if isinstance(role, ServerConfig):
+        yield from _server_problems(role, path)
+    elif isinstance(role, AgentConfig):
+        yield from _agent_problems(role, path)
+    else:
+        yield from _listener_problems(role.listen, join(path, "listen"))
+    if isinstance(role, DnsConfig):
+        yield from _record_problems(role, path)
+
+
+def group_problems(placed: Sequence[tuple[RoleConfig, str]]) -> Iterator[Problem]:
+    """Mistakes between roles, each with its path: two of one name, two listeners on one address."""
+    yield from _repeated([(role.name, join(at, "name")) for role, at in placed])
+    listeners = [
+        (f"{listen}{f' in {role.namespace}' if role.namespace else ''}", where)
+        for role, at in placed
+        for listen, where in _listeners(role, at)
+        if not listen.endswith(":0")
+    ]
+    yield from _repeated(listeners)
+
+
+def _repeated(values: Iterable[tuple[str, str]]) -> Iterator[Problem]:
+    first: dict[str, str] = {}
+    for value, where in values:
+        if value in first:
+            yield Problem(where, f"{value!r} is taken by {first[value]}, choose another")
+        first.setdefault(value, where)
+
+
+def _listeners(role: RoleConfig, path: str) -> list[tuple[str, str]]:
+    """Address and place of each listener; UDP and TCP of the DNS role count as one."""
+    if isinstance(role, AgentConfig):
+        return []
+    if not isinstance(role, ServerConfig):
+        return [(role.listen, join(path, "listen"))]
+    frontends = enumerate(role.frontends)
+    return [
+        *((each.listen, f"{path}.frontends[{index}].listen") for index, each in frontends),
+        (role.tunnel.listen, f"{path}.tunnel.listen"),
+    ]
+
+
+def _name_problems(name: str, path: str) -> Iterator[Problem]:
+    if not _NAME.fullmatch(name):
+        yield Problem(
+            path,
+            f"{name[:80]!r} is no name, expected 1-64 letters, digits, '.', '_' or '-'"
+            " that begin with a letter or digit",
+        )
+
+
+def _server_problems(role: ServerConfig, path: str) -> Iterator[Problem]:
+    if not role.frontends:
+        yield Problem(join(path, "frontends"), "is empty, expected at least one { listen = … }")
+    for index, frontend in enumerate(role.frontends):
+        yield from _frontend_problems(frontend, f"{path}.frontends[{index}]")
+    yield from _listener_problems(role.tunnel.listen, f"{path}.tunnel.listen")
+    yield from _tls_listener_problems(role.tunnel, f"{path}.tunnel")
+
+
+def _frontend_problems(frontend: Frontend, path: str) -> Iterator[Problem]:
+    if frontend.listen.startswith(UNIX_PREFIX):
+        yield from _unix_problems(frontend, path)
+        return
+    yield from _listener_problems(frontend.listen, join(path, "listen"))
+    missing = [key for key, value in _tls_keys(frontend) if not value]
+    for key in missing:
+        yield Problem(join(path, key), "is missing, a frontend on TCP speaks TLS only")
+    if not missing:
+        yield from _tls_listener_problems(frontend, path)
+
+
+def _unix_problems(frontend: Frontend, path: str) -> Iterator[Problem]:
+    socket_path = Path(frontend.listen.removeprefix(UNIX_PREFIX))
+    length = len(str(socket_path).encode("utf-8", "surrogateescape"))
+    where = join(path, "listen")
+    if length > MAX_SOCKET_PATH:
+        yield Problem(where, f"socket path of {length} octets, limit {MAX_SOCKET_PATH}")
+    elif not socket_path.parent.is_dir():
+        yield Problem(where, f"directory {socket_path.parent} does not exist, make it first")
+    for key, value in _tls_keys(frontend):
+        if value:
+            yield Problem(join(path, key), "is not for a UNIX socket, which is plain; remove it")
+
+
+def _tls_keys(listener: Frontend | TunnelListener) -> list[tuple[str, str]]:
+    return [("cert", listener.cert), ("key", listener.key), ("client-ca", listener.client_ca)]
+
+
+def _tls_listener_problems(listener: Frontend | TunnelListener, path: str) -> Iterator[Problem]:
+    yield from _pair_problems(listener.cert, listener.key, path)
+    yield from _ca_problems(listener.client_ca, join(path, "client-ca"))
+
+
+def _agent_problems(role: AgentConfig, path: str) -> Iterator[Problem]:
+    try:
+        parse_address(role.server)
+    except AddressError as exc:
+        yield Problem(join(path, "server"), str(exc))
+    try:
+        parse_identifiers(role.identifiers)
+    except IdentifiersError as exc:
+        yield Problem(join(path, "identifiers"), str(exc))
+    if role.backoff_min > role.backoff_max:
+        message = f"{role.backoff_min} is more than backoff-max, {role.backoff_max}"
+        yield Problem(join(path, "backoff-min"), message)
+    yield from _pair_problems(role.cert, role.key, path)
+    yield from _ca_problems(role.ca, join(path, "ca"))
+
+
+def _listener_problems(listen: str, path: str) -> Iterator[Problem]:
+    try:
+        parse_address(listen, lowest_port=0)
+    except AddressError as exc:
+        yield Problem(path, str(exc))
+
+
+def _record_problems(role: DnsConfig, path: str) -> Iterator[Problem]:
+    for name, value in role.records.items():
+        where = f"{path}.records.{name}"
+        addresses = [value] if isinstance(value, str) else value
+        if not addresses:
+            yield Problem(where, "has no address")
+        for address in addresses:
+            try:
+                ipaddress.ip_address(address)
+            except ValueError as exc:
+                yield Problem(where, f"{exc}")
+
+
+def _pair_problems(cert: str, key: str, path: str) -> Iterator[Problem]:
+    problems = [
+        *_file_problems(cert, join(path, "cert")),
+        *_file_problems(key, join(path, "key")),
+    ]
+    yield from problems
+    if not problems:
+        yield from _unusable_pair(cert, key, join(path, "cert"))
+
+
+def _unusable_pair(cert: str, key: str, path: str) -> Iterator[Problem]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        # An empty password makes an encrypted key an error where it would ask on the terminal.
+        context.load_cert_chain(cert, key, password="")
+    except (ssl.SSLError, ValueError) as exc:
+        reason = getattr(exc, "reason", None) or exc
+        yield Problem(path, f"{cert} and {key} are no PEM certificate and its key: {reason}")
+
+
+def _ca_problems(ca: str, path: str) -> Iterator[Problem]:
+    problems = list(_file_problems(ca, path))
+    yield from problems
+    if problems:
+        return
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context.load_verify_locations(ca)
+    except ssl.SSLError as exc:
+        yield Problem(path, f"{ca} holds no PEM certificate: {exc.reason or exc}")
+
+
+def _file_problems(name: str, path: str) -> Iterator[Problem]:
+    if not name:
+        yield Problem(path, "is empty, expected a file name")
+        return
+    try:
+        with Path(name).open("rb"):
+            pass
+    except OSError as exc:
+        yield Problem(path, f"cannot read {name}: {exc.strerror}")
+    except ValueError as exc:  # a NUL in it
+        yield Problem(path, f"{name!r} is no file name: {exc}")

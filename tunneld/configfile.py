@@ -1,0 +1,131 @@
+"""Reads role tables, from the daemon's TOML file or a topology, and reports every mistake."""
+
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from tunneld.config import (
+    KINDS,
+    AgentConfig,
+    Config,
+    Frontend,
+    RoleConfig,
+    ServerConfig,
+    TunnelListener,
+    parse_roles,
+)
+from tunneld.configcheck import UNIX_PREFIX, group_problems, role_problems
+from tunneld.schema import Problem, did_you_mean, join, shown, struct_problems
+
+_Table = TypeVar("_Table", AgentConfig, Frontend, TunnelListener)
+
+
+class ConfigError(Exception):
+    """A configuration with mistakes, all of them; ``source`` is the file or what stands for it."""
+
+    def __init__(self, source: str, problems: Sequence[Problem]) -> None:
+        super().__init__(source, problems)
+        self.source = source
+        self.problems = tuple(problems)
+
+    def __str__(self) -> str:
+        return "\n".join(f"{self.source}: {problem}" for problem in self.problems)
+
+
+def load_config(path: Path) -> Config:
+    """The configuration in ``path``; relative file names in it start at its directory.
+
+    Raises:
+      ConfigError: it cannot be read, is no TOML, or has mistakes (all are reported).
+    """
+    table = _read_toml(path)
+    problems = [
+        Problem(key, f"unknown key{did_you_mean(key, ['role'])}") for key in table if key != "role"
+    ]
+    base = path.absolute().parent
+    try:
+        roles = load_roles(table.get("role", []), base, source=str(path), at="role")
+    except ConfigError as exc:
+        raise ConfigError(str(path), [*problems, *exc.problems]) from None
+    _raise_if(str(path), problems)
+    return Config(role=roles)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except OSError as exc:
+        problem = f"cannot be read: {exc.strerror}"
+    except UnicodeDecodeError as exc:
+        problem = f"is not UTF-8 text: octet {exc.object[exc.start]:#04x} at offset {exc.start}"
+    except tomllib.TOMLDecodeError as exc:
+        problem = f"is not TOML: {exc}"
+    raise ConfigError(str(path), [Problem("", problem)])
+
+
+def load_roles(tables: object, base: Path, *, source: str, at: str) -> tuple[RoleConfig, ...]:
+    """Typed and checked roles from plain maps.
+
+    Args:
+      base: absolute directory where relative file names in the tables start.
+      source: what the errors name as the origin of the tables.
+      at: path of the tables in it.
+    Raises:
+      ConfigError: with all mistakes.
+    """
+    if not isinstance(tables, list):
+        message = f"expected an array of tables, [[{at}]], got {shown(tables)}"
+        raise ConfigError(source, [Problem(at, message)])
+    placed = [(table, f"{at}[{index}]") for index, table in enumerate(tables)]
+    _raise_if(source, [each for table, path in placed for each in _table_problems(table, path)])
+    roles = tuple(_with_absolute_paths(role, base) for role in parse_roles(tables))
+    checked = [(role, path) for role, (_, path) in zip(roles, placed, strict=True)]
+    problems = [each for role, path in checked for each in role_problems(role, path)]
+    _raise_if(source, [*problems, *group_problems(checked)])
+    return roles
+
+
+def _raise_if(source: str, problems: Sequence[Problem]) -> None:
+    if problems:
+        raise ConfigError(source, problems)
+
+
+def _table_problems(table: object, path: str) -> list[Problem]:
+    if not isinstance(table, dict):
+        return [Problem(path, f"expected a table, got {shown(table)}")]
+    kind = table.get("kind")
+    where = join(path, "kind")
+    if kind is None:
+        return [Problem(where, f"is missing, expected one of {', '.join(KINDS)}")]
+    if not isinstance(kind, str) or kind not in KINDS:
+        hint = did_you_mean(str(kind), KINDS)
+        return [Problem(where, f"unknown role {shown(kind)}{hint}")]
+    return list(struct_problems(table, KINDS[kind], path))
+
+
+def _with_absolute_paths(role: RoleConfig, base: Path) -> RoleConfig:
+    if isinstance(role, AgentConfig):
+        return _absolute(role, base, ("cert", "key", "ca"))
+    if isinstance(role, ServerConfig):
+        keys = ("cert", "key", "client_ca")
+        frontends = tuple(_absolute_frontend(each, base, keys) for each in role.frontends)
+        tunnel = _absolute(role.tunnel, base, keys)
+        return msgspec.structs.replace(role, frontends=frontends, tunnel=tunnel)
+    return role
+
+
+def _absolute_frontend(frontend: Frontend, base: Path, keys: Sequence[str]) -> Frontend:
+    frontend = _absolute(frontend, base, keys)
+    if not frontend.listen.startswith(UNIX_PREFIX):
+        return frontend
+    path = base / frontend.listen.removeprefix(UNIX_PREFIX)
+    return msgspec.structs.replace(frontend, listen=f"{UNIX_PREFIX}{path}")
+
+
+def _absolute(table: _Table, base: Path, keys: Sequence[str]) -> _Table:
+    """``table`` with the file names under ``keys`` made absolute; empty ones stay empty."""
+    paths = {key: str(base / getattr(table, key)) for key in keys if getattr(table, key)}
+    return msgspec.structs.replace(table, **paths)
