@@ -1,0 +1,56 @@
+"""Opening listeners, and what to tell the user when that fails."""
+
+import errno
+import socket
+
+import trio
+
+from tunneld.address import Address, AddressError, parse_address
+from tunneld.role import RoleError
+
+_ADVICE = {
+    errno.EADDRINUSE: "stop what listens there (ss -lntup names it), or choose another address",
+    errno.EADDRNOTAVAIL: "no interface here has this address; choose one that `ip address` shows",
+    errno.EACCES: "ports below 1024 need root or CAP_NET_BIND_SERVICE; choose a higher one",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+}
+
+
+async def listen_tcp(listen: str) -> list[trio.SocketListener]:
+    """Listen on ``host:port`` or ``[v6]:port``; a name may stand for several addresses.
+
+    Raises:
+      RoleError: not an address, or it cannot be listened on.
+    """
+    address = parse_listen(listen)
+    try:
+        return await trio.open_tcp_listeners(address.port, host=address.host)
+    except OSError as exc:
+        raise listen_error(listen, exc) from exc
+
+
+def parse_listen(listen: str) -> Address:
+    """The host and port of a ``listen`` key; port 0 lets the kernel choose.
+
+    Raises:
+      RoleError: not an address.
+    """
+    try:
+        return parse_address(listen, lowest_port=0)
+    except AddressError as exc:
+        raise RoleError(f"cannot listen: {exc}") from exc
+
+
+def listen_error(listen: str, error: OSError) -> RoleError:
+    """What `OSError` of opening a listener means to the user."""
+    if isinstance(error, socket.gaierror):
+        advice = "the name does not resolve here; give an address"
+    else:
+        advice = _ADVICE.get(error.errno or 0, "choose another address")
+    return RoleError(f"cannot listen on {listen}: {error.strerror or error}; {advice}")
+
+
+def listener_address(listener: trio.SocketListener) -> str:
+    """``host:port`` of an open listener, as `Role.run` reports it."""
+    host, port, *_ = listener.socket.getsockname()
+    return str(Address(host, port))
