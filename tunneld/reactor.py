@@ -59,7 +59,10 @@ class Reactor:
         self._handlers: dict[int, Handler] = {}
         self._dirty: list[Flushable] = []
         self._closing: list[Callable[[], None]] = []
+        self._next_turn: list[tuple[Handler, Callable[[], None]]] = []
         self._in_turn = False
+        self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._epoll.register(self._wakeup, EPOLLIN)
         self.now = time.monotonic()
         """Time of the current turn, for what needs no better than that."""
 
@@ -93,20 +96,34 @@ class Reactor:
         if not self._in_turn:
             self._finish_turn()
 
+    def call_next_turn(self, handler: Handler, action: Callable[[], None]) -> None:
+        """Run ``action`` in the next turn, on behalf of ``handler``.
+
+        For work that a descriptor's readiness does not show, such as octets that are already
+        decrypted, or a source whose turn has come.
+        """
+        self._next_turn.append((handler, action))
+        if not self._in_turn:
+            os.eventfd_write(self._wakeup, 1)
+
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled."""
         task_status.started()
         gap = _LONGEST_GAP  # smoothed time spent parked, s
         while True:
             parked = time.monotonic()
-            await trio.lowlevel.wait_readable(self._epoll.fileno())
+            if self._next_turn:
+                await trio.lowlevel.checkpoint()
+            else:
+                await trio.lowlevel.wait_readable(self._epoll.fileno())
             self.now = now = time.monotonic()
             gap += (min(now - parked, _LONGEST_GAP) - gap) * 0.25
             self._serve(_SPIN if gap < _SPIN else 0.0)
 
     def close(self) -> None:
-        """Give up the epoll descriptor; `run` must have ended."""
+        """Give up the descriptors; `run` must have ended."""
         self._epoll.close()
+        os.close(self._wakeup)
 
     def _serve(self, spin: float) -> None:
         """Serve turns until nothing was ready for ``spin`` seconds, or others need the thread."""
@@ -114,7 +131,7 @@ class Reactor:
         end = self.now + spin
         for _ in range(_MAX_TURNS):
             events = poll(0, _MAX_EVENTS)
-            if not events:
+            if not events and not self._next_turn:
                 if not spin or time.monotonic() >= end:
                     return
                 os.sched_yield()
@@ -127,25 +144,34 @@ class Reactor:
     def _turn(self, events: list[tuple[int, int]]) -> None:
         handlers = self._handlers
         self._in_turn = True
+        if self._next_turn:
+            actions, self._next_turn = self._next_turn, []
+            for handler, action in actions:
+                try:
+                    action()
+                except Exception as exc:
+                    self._failed(handler, exc)
         for fd, bits in events:
-            handler = handlers.get(fd)
-            if handler is None:
+            served = handlers.get(fd)
+            if served is None:
+                if fd == self._wakeup:
+                    os.eventfd_read(fd)
                 continue
             try:
-                handler.on_ready(bits)
+                served.on_ready(bits)
             except Exception as exc:
-                self._failed(handler, exc)
+                self._failed(served, exc)
         self._finish_turn()
 
     def _finish_turn(self) -> None:
         self._in_turn = True
         while self._dirty or self._closing:
             while self._dirty:
-                handler = self._dirty.pop()
+                dirty = self._dirty.pop()
                 try:
-                    handler.flush()
+                    dirty.flush()
                 except Exception as exc:
-                    self._failed(handler, exc)
+                    self._failed(dirty, exc)
             closing, self._closing = self._closing, []
             for action in closing:
                 action()

@@ -1,0 +1,1 @@
+"""The private side: dials out to a server and reaches endpoints for it."""

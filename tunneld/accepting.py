@@ -1,0 +1,144 @@
+"""Listening sockets whose connections go to the data plane: raw sockets, not trio streams."""
+
+import errno
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import structlog
+import trio
+
+from tunneld.address import Address
+from tunneld.listening import listen_error, parse_listen
+from tunneld.transport.base import tune
+
+log = structlog.get_logger(__name__)
+
+_BACKLOG = 1024
+_ACCEPTS_PER_WAKE = 16
+_PAUSE = 0.1
+"""Seconds without accepting when descriptors have run out."""
+_EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_GONE = frozenset({errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.EINTR})
+
+
+async def listen(address: str) -> list[socket.socket]:
+    """Non-blocking listening sockets for ``host:port`` or ``unix:/path``.
+
+    Raises:
+      RoleError: not an address, or it cannot be listened on.
+    """
+    if address.startswith("unix:"):
+        return [_listen_unix(address)]
+    host, port = parse_listen(address)
+    try:
+        infos = await trio.socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except OSError as exc:
+        raise listen_error(address, exc) from exc
+    sockets: list[socket.socket] = []
+    for family, kind, protocol, _, where in infos:
+        try:
+            sock = socket.socket(family, kind, protocol)
+            sockets.append(sock)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.bind(where)
+            sock.listen(_BACKLOG)
+            sock.setblocking(False)
+        except OSError as exc:
+            for each in sockets:
+                each.close()
+            raise listen_error(address, exc) from exc
+    return sockets
+
+
+def _listen_unix(address: str) -> socket.socket:
+    path = address.removeprefix("unix:")
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        _remove_stale(path)
+        umask = os.umask(0o117)
+        try:
+            sock.bind(path)
+        finally:
+            os.umask(umask)
+        sock.listen(_BACKLOG)
+        sock.setblocking(False)
+    except OSError as exc:
+        sock.close()
+        raise listen_error(address, exc) from exc
+    return sock
+
+
+def _remove_stale(path: str) -> None:
+    """Remove a socket file that nobody answers on."""
+    if not Path(path).is_socket():
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            Path(path).unlink(missing_ok=True)
+
+
+def address_of(sock: socket.socket) -> str:
+    """``host:port`` or ``unix:/path`` of a socket's own end."""
+    return name_of(sock.family, sock.getsockname())
+
+
+def peer_of(sock: socket.socket) -> str:
+    """The same of the other end; a UNIX client has no name."""
+    try:
+        return name_of(sock.family, sock.getpeername())
+    except OSError:
+        return "gone"
+
+
+def name_of(family: int, name: object) -> str:
+    """A socket address as text."""
+    if family == socket.AF_UNIX:
+        return f"unix:{name}" if name else "unix"
+    assert isinstance(name, tuple)
+    return str(Address(name[0], name[1]))
+
+
+def close_listener(sock: socket.socket) -> None:
+    """Stop listening; a UNIX socket's file goes away with it."""
+    path = sock.getsockname() if sock.family == socket.AF_UNIX else ""
+    trio.lowlevel.notify_closing(sock)
+    sock.close()
+    if path:
+        Path(path).unlink(missing_ok=True)
+
+
+async def accept_each(
+    listener: socket.socket,
+    handler: Callable[[socket.socket], Awaitable[None]],
+    connections: trio.Nursery,
+) -> None:
+    """Run ``handler`` in ``connections`` for each connection, until cancelled.
+
+    The handler owns the socket. When descriptors run out, connections wait in the backlog.
+    """
+    while True:
+        await trio.lowlevel.wait_readable(listener)
+        for _ in range(_ACCEPTS_PER_WAKE):
+            try:
+                sock, _ = listener.accept()
+            except BlockingIOError:
+                break
+            except OSError as exc:
+                if exc.errno in _GONE:
+                    continue
+                if exc.errno not in _EXHAUSTED:
+                    raise
+                log.error("cannot accept connections", error=exc.strerror)
+                await trio.sleep(_PAUSE)
+                break
+            sock.setblocking(False)
+            tune(sock)
+            connections.start_soon(handler, sock)

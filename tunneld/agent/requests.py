@@ -1,0 +1,80 @@
+"""What a server may ask of an agent: who it is, and to connect to endpoints."""
+
+from collections.abc import Callable
+
+import structlog
+import trio
+
+from frames import Headers
+from tunneld import agentinfo
+from tunneld.agent.connect import connect
+from tunneld.agentinfo import AgentInfo
+from tunneld.conns import Conns
+from tunneld.dialing import DialError, split_authority
+from tunneld.reactor import Reactor
+from tunneld.relay import Relay, RelayError, SocketEnd
+from tunneld.session import StreamEnd
+from tunneld.transport.plain import PlainTransport
+
+log = structlog.get_logger(__name__)
+
+
+class Requests:
+    """Serves the requests of all sessions of an agent.
+
+    Args:
+      timeout: seconds for connecting to an endpoint, name resolution included.
+    """
+
+    def __init__(self, reactor: Reactor, info: AgentInfo, conns: Conns, timeout: float) -> None:
+        self._reactor = reactor
+        self._info = info
+        self._conns = conns
+        self._timeout = timeout
+
+    def handler(
+        self, dials: trio.Nursery, greeted: Callable[[], None]
+    ) -> Callable[[StreamEnd, Headers], None]:
+        """For one session.
+
+        Args:
+          dials: where its connections run.
+          greeted: called when the server asks who we are.
+        """
+
+        def on_request(end: StreamEnd, headers: Headers) -> None:
+            fields = dict(headers)
+            method = fields[b":method"]
+            if method == b"CONNECT" and b":protocol" not in fields:
+                dials.start_soon(self._dial, end, fields[b":authority"].decode("latin-1"))
+            elif method == b"GET" and fields[b":path"] == agentinfo.PATH:
+                end.reply(200, self._info.encode().decode())
+                greeted()
+            else:
+                end.reply(404, "an agent answers CONNECT, and who it is\n")
+
+        return on_request
+
+    async def _dial(self, end: StreamEnd, authority: str) -> None:
+        """Connect, answer, and carry the connection until it ends."""
+        try:
+            with (
+                self._conns.listed("server", authority, self._info.agent_id) as conn,
+                trio.CancelScope() as lost,
+            ):
+                end.on_lost = lost.cancel
+                sock = await connect(*split_authority(authority), self._timeout)
+                end.on_lost = None
+                endpoint = SocketEnd(self._reactor, PlainTransport(sock), "endpoint")
+                if not end.respond([(b":status", b"200")]):
+                    endpoint.abort()
+                    return
+                conn.state = "open"
+                conn.octets = lambda: (endpoint.written, endpoint.read)
+                await Relay(endpoint, end).run()
+        except DialError as exc:
+            log.info("dial failed", destination=authority, error=str(exc))
+            value = exc.proxy_status("tunneld-agent").encode("latin-1", "replace")
+            end.reply(exc.kind.status, str(exc), [(b"proxy-status", value)])
+        except RelayError as exc:
+            log.debug("connection broken", destination=authority, error=str(exc))

@@ -1,0 +1,50 @@
+"""What an agent tells its server, and the server its agent, when a tunnel begins.
+
+The server, HTTP/2 client of the tunnel, asks `PATH` with its own id and the number of servers
+there are in headers; the agent answers with a JSON object (`AgentInfo`).
+"""
+
+import msgspec
+
+from tunneld import __version__
+from tunneld.identifiers import parse_identifiers
+
+PATH = b"/.well-known/tunneld/agent"
+SERVER_ID = b"tunneld-server-id"
+SERVER_COUNT = b"tunneld-server-count"
+MAX_SIZE = 64 * 1024
+"""Octets of the agent's answer, at most."""
+
+
+class AgentInfoError(Exception):
+    """The agent's answer is not one: the message says what was seen and expected."""
+
+
+class AgentInfo(msgspec.Struct, frozen=True, rename="kebab"):
+    """The agent's answer; unknown members are ignored, so that later versions may add some."""
+
+    agent_id: str
+    identifiers: str = ""
+    """URL query text, as in the configuration."""
+    version: str = __version__
+    capabilities: tuple[str, ...] = ("connect",)
+
+    def encode(self) -> bytes:
+        """As JSON."""
+        return msgspec.json.encode(self)
+
+    @classmethod
+    def decode(cls, body: bytes) -> "AgentInfo":
+        """From JSON.
+
+        Raises:
+          AgentInfoError: not JSON, missing or wrong members, bad identifiers.
+        """
+        try:
+            info = msgspec.json.decode(body, type=cls)
+            parse_identifiers(info.identifiers)
+        except (msgspec.DecodeError, ValueError) as exc:
+            raise AgentInfoError(f"unusable answer of the agent: {exc}") from exc
+        if not info.agent_id or len(info.agent_id) > 253:
+            raise AgentInfoError("agent id must have 1 to 253 characters")
+        return info

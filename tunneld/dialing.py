@@ -1,0 +1,122 @@
+"""Dials that fail: why, and how each layer says it.
+
+One kind of failure has one HTTP status, one error type of RFC 9209 for ``proxy-status``, and one
+code of the control protocol.
+"""
+
+import re
+from dataclasses import dataclass
+
+from ctl.messages import ControlError
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of failed dial."""
+
+    code: str
+    """Of the control protocol."""
+    status: int
+    error: str
+    """Of RFC 9209 section 2.3."""
+
+
+REFUSED = Kind("refused", 502, "connection_refused")
+TIMEOUT = Kind("timeout", 504, "connection_timeout")
+UNKNOWN_NAME = Kind("dns", 502, "dns_error")
+UNREACHABLE = Kind("unreachable", 502, "destination_ip_unroutable")
+PROHIBITED = Kind("denied", 403, "destination_ip_prohibited")
+NO_AGENT = Kind("no_agent", 503, "destination_unavailable")
+TUNNEL_LOST = Kind("failed", 502, "connection_terminated")
+OVERLOADED = Kind("busy", 503, "connection_limit_reached")
+BAD_ADDRESS = Kind("bad_request", 502, "http_request_error")
+FAILED = Kind("failed", 502, "proxy_internal_response")
+
+_BY_ERROR = {
+    kind.error: kind
+    for kind in (
+        REFUSED,
+        TIMEOUT,
+        UNKNOWN_NAME,
+        UNREACHABLE,
+        PROHIBITED,
+        NO_AGENT,
+        TUNNEL_LOST,
+        OVERLOADED,
+        BAD_ADDRESS,
+        FAILED,
+    )
+}
+_ERROR = re.compile(r";\s*error=([a-z_]+)")
+_DETAILS = re.compile(r';\s*details="((?:[^"\\]|\\.)*)"')
+
+
+class DialError(Exception):
+    """A dial that failed, by kind; the text says what failed and where, for people."""
+
+    def __init__(self, kind: Kind, text: str) -> None:
+        super().__init__(text)
+        self.kind = kind
+
+    def proxy_status(self, by: str) -> str:
+        """A ``proxy-status`` header value (RFC 9209): who says so, error type, details."""
+        details = "".join(c if " " <= c <= "~" else "?" for c in str(self))
+        details = details.replace("\\", "\\\\").replace('"', '\\"')
+        return f'{by}; error={self.kind.error}; details="{details}"'
+
+    @classmethod
+    def from_proxy_status(cls, status: int, value: str) -> "DialError":
+        """Read what `proxy_status` wrote; without one the status alone decides."""
+        error, details = _ERROR.search(value), _DETAILS.search(value)
+        kind = _BY_ERROR.get(error.group(1)) if error else None
+        if kind is None:
+            kind = {504: TIMEOUT, 503: NO_AGENT, 403: PROHIBITED}.get(status, FAILED)
+        text = re.sub(r"\\(.)", r"\1", details.group(1)) if details else f"status {status}"
+        return cls(kind, text)
+
+    def to_control(self) -> ControlError:
+        """The same for the control protocol."""
+        return ControlError(self.kind.code, str(self), _HINTS.get(self.kind.code, ""))
+
+
+_HINTS = {
+    "no_agent": "see which agents are connected with: tunnelctl agents",
+    "dns": "names are resolved by the agent: check them in its network",
+    "refused": "nothing listens on that port of the destination",
+    "timeout": "the agent reached no listener in time: check address, port and firewall there",
+}
+
+
+def split_authority(authority: str) -> tuple[str, int]:
+    """Split ``host:port`` or ``[v6]:port``.
+
+    Raises:
+      DialError: `BAD_ADDRESS`, in the wording of Go's dialer, which clients of konnectivity match.
+    """
+    if authority.startswith("["):
+        host, bracket, rest = authority[1:].partition("]")
+        if not bracket or not rest.startswith(":"):
+            raise _bad_address(authority, "missing port in address")
+        port = rest[1:]
+    else:
+        host, colon, port = authority.rpartition(":")
+        if not colon:
+            raise _bad_address(authority, "missing port in address")
+        if ":" in host:
+            raise _bad_address(authority, "too many colons in address")
+    if not port.isascii() or not port.isdigit() or len(port) > 5 or not 0 < int(port) < 65536:
+        raise DialError(BAD_ADDRESS, f"dial tcp: address {port}: invalid port")
+    if not host or len(host) > 253 or any(c <= " " or c > "~" for c in host):
+        shown = host if len(host) <= 40 else f"{host[:40]}… ({len(host)} characters)"
+        raise DialError(BAD_ADDRESS, f"dial tcp: host {shown!r}: 1 to 253 visible ASCII characters")
+    return host, int(port)
+
+
+def join_authority(host: str, port: int) -> str:
+    """``host:port``, with brackets around an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _bad_address(authority: str, why: str) -> DialError:
+    shown = authority if len(authority) <= 80 else authority[:80] + "…"
+    return DialError(BAD_ADDRESS, f"dial tcp: address {shown}: {why}")

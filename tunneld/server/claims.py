@@ -1,0 +1,59 @@
+"""What an agent claims to reach, in a form that answers quickly."""
+
+import ipaddress
+from typing import TypeAlias
+
+from tunneld.identifiers import is_default_route, parse_identifiers
+
+IpAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+NOTHING = -2
+DEFAULT_ROUTE = -1
+EXACT = 129
+"""Above the longest prefix there is."""
+
+
+class Claims:
+    """An agent's identifiers: ``host=…&ipv4=…&ipv6=…&cidr=…&default-route=true``.
+
+    Raises:
+      IdentifiersError: the text is not that.
+    """
+
+    def __init__(self, text: str) -> None:
+        self.identifiers = parse_identifiers(text)
+        get = self.identifiers.get
+        self._hosts = {normal_name(name) for name in get("host", [])}
+        addresses = get("ipv4", []) + get("ipv6", [])
+        self._addresses = {ipaddress.ip_address(address) for address in addresses}
+        self._networks = [ipaddress.ip_network(net, strict=False) for net in get("cidr", [])]
+        self._otherwise = DEFAULT_ROUTE if is_default_route(self.identifiers) else NOTHING
+
+    def rank(self, host: str, address: IpAddress | None) -> int:
+        """How exactly ``host`` is claimed: `EXACT`, the longest prefix length it falls under,
+        `DEFAULT_ROUTE`, or `NOTHING`.
+
+        Args:
+          host: a name as `normal_name` gives it; looked at only without ``address``.
+        """
+        if address is None:
+            return EXACT if host in self._hosts else self._otherwise
+        if address in self._addresses:
+            return EXACT
+        lengths = [network.prefixlen for network in self._networks if address in network]
+        return max(lengths, default=self._otherwise)
+
+
+def normal_name(name: str) -> str:
+    """A host name as names are compared: lower case, no dot at the end."""
+    return name.rstrip(".").lower()
+
+
+def as_address(host: str) -> IpAddress | None:
+    """The address that ``host`` is, None if it is a name. An IPv4-mapped one is its IPv4."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address

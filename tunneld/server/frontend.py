@@ -1,0 +1,166 @@
+"""A frontend: takes a client's connection, finds out what it speaks, and serves it.
+
+TLS with client certificates, or a UNIX socket. HTTP/1.1 CONNECT and HTTP/2 share the port; a
+client's first octets tell them apart, whatever its ALPN says.
+"""
+
+import socket
+import ssl
+
+import structlog
+import trio
+
+from frames.frame import PREFACE
+from tunneld.accepting import peer_of
+from tunneld.conns import Conn
+from tunneld.dialing import DialError
+from tunneld.reactor import Reactor
+from tunneld.relay import Relay, SocketEnd
+from tunneld.server import http1
+from tunneld.server.dialer import Dialer
+from tunneld.server.hold import FirstByteHold
+from tunneld.server.http2 import Http2Frontend
+from tunneld.server.watch import watching
+from tunneld.session import StreamEnd
+from tunneld.transport.base import Transport
+from tunneld.transport.plain import PlainTransport
+from tunneld.transport.stream import TransportStream, handshake
+from tunneld.transport.tls import TlsTransport
+
+log = structlog.get_logger(__name__)
+
+_SIGN = PREFACE[:16]
+"""``PRI * HTTP/2.0``: no HTTP/1 request begins like this (RFC 9113 section 3.4)."""
+
+
+class FrontendServer:
+    """Serves the clients of all frontends of a server.
+
+    Args:
+      name: of the server, for ``Proxy-Status``.
+      head_timeout: seconds for the TLS handshake, and again for each request head.
+    """
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        dialer: Dialer,
+        hold: FirstByteHold,
+        http2: Http2Frontend,
+        name: str,
+        head_timeout: float,
+    ) -> None:
+        self._reactor = reactor
+        self._dialer = dialer
+        self._hold = hold
+        self._http2 = http2
+        self._name = name
+        self._head_timeout = head_timeout
+
+    async def serve(self, context: ssl.SSLContext | None, sock: socket.socket) -> None:
+        """Serve one connection to its end.
+
+        Args:
+          context: of a TLS frontend; None on a UNIX socket.
+        """
+        peer = peer_of(sock)
+        transport: Transport = PlainTransport(sock)
+        if context is not None:
+            transport = TlsTransport(sock, context, server_side=True)
+        stream = TransportStream(transport)
+        try:
+            with trio.fail_after(self._head_timeout):
+                http2 = await self._open(stream)
+            if http2:
+                await self._http2.serve(stream, peer)
+            else:
+                await self._http1(stream, peer)
+        except trio.TooSlowError:
+            log.info("client closed: no request in time", client=peer)
+        except (OSError, EOFError, trio.BrokenResourceError) as exc:
+            log.info("client lost", client=peer, error=_reason(exc))
+        except http1.BadRequestError as exc:
+            log.info("bad request", client=peer, error=str(exc))
+            await _say_goodbye(stream, exc.reply)
+        finally:
+            with trio.CancelScope(shield=True):
+                await stream.aclose()
+
+    async def _open(self, stream: TransportStream) -> bool:
+        """Complete the handshake; whether the client speaks HTTP/2."""
+        if isinstance(stream.transport, TlsTransport):
+            await handshake(stream.transport)
+        octets = b""
+        while len(octets) < len(_SIGN) and _SIGN.startswith(octets):
+            more = await stream.receive_some()
+            if not more:
+                break
+            octets += more
+        stream.unread(octets)
+        return octets.startswith(_SIGN)
+
+    async def _http1(self, stream: TransportStream, peer: str) -> None:
+        while True:
+            with trio.fail_after(self._head_timeout):
+                head = await _read_head(stream)
+            if head is None:
+                return
+            if head.method == b"CONNECT":
+                await self._connect(stream, peer, head.target)
+                return
+            await stream.send_all(http1.not_connect(head))
+            if not head.keep_alive:
+                return
+
+    async def _connect(self, stream: TransportStream, peer: str, authority: str) -> None:
+        async with watching(stream) as watch:
+
+            async def carry(end: StreamEnd, conn: Conn) -> None:
+                await watch.stop()
+                await self._carry(stream, end, conn)
+
+            try:
+                await self._dialer.connect(peer, authority, carry)
+            except DialError as exc:
+                await watch.stop()
+                await _say_goodbye(stream, http1.failed(exc, self._name))
+
+    async def _carry(self, stream: TransportStream, end: StreamEnd, conn: Conn) -> None:
+        self._hold.hold(end)
+        await stream.send_all(http1.ESTABLISHED)
+        early = stream.take_early()
+        client = SocketEnd(self._reactor, stream.detach(), "client", early)
+        conn.octets = lambda: (client.read, client.written)
+        self._hold.begin(end)
+        await Relay(client, end).run()
+
+
+async def _read_head(stream: TransportStream) -> http1.Head | None:
+    """The next request's head; None if the client has closed before it."""
+    octets = b""
+    while not (end := http1.find_end(octets)):
+        more = await stream.receive_some()
+        if not more:
+            return None
+        octets += more
+    stream.unread(octets[end:])
+    return http1.parse_head(octets[:end])
+
+
+async def _say_goodbye(stream: TransportStream, reply: bytes) -> None:
+    """A last reply. The client's octets that lie unread are taken in before the close, as they
+    would turn it into a reset that overtakes the reply."""
+    with trio.move_on_after(1):
+        try:
+            await stream.send_all(reply)
+            await stream.send_eof()
+            while await stream.receive_some():
+                pass
+        except trio.BrokenResourceError:
+            return
+
+
+def _reason(exc: Exception) -> str:
+    if isinstance(exc, ssl.SSLError):
+        return f"TLS: {exc.reason or exc}"
+    return str(exc.__cause__ or exc)

@@ -1,0 +1,124 @@
+"""CONNECT over HTTP/1.1 on a frontend: heads in, replies out; parsed by h11.
+
+The replies are konnectivity's where both have one, so that its clients match them; ours add
+``Content-Length``, ``Connection`` and ``Proxy-Status``, which those clients ignore.
+"""
+
+import re
+from dataclasses import dataclass
+from http import HTTPStatus
+
+import h11
+
+from tunneld.dialing import DialError
+
+MAX_HEAD = 64 * 1024
+"""Octets of a request head."""
+ESTABLISHED = b"HTTP/1.1 200 Connection Established\r\n\r\n"
+
+_ODD_PORT = re.compile(r":[^\]:]*[^\]:0-9][^\]:]*\Z")
+_HOST = re.compile(rb"\r\nhost[ \t]*:", re.IGNORECASE)
+
+
+class BadRequestError(Exception):
+    """The head can't be served; ``reply`` says so, and the connection is closed after it."""
+
+    def __init__(self, status: HTTPStatus, body: str) -> None:
+        super().__init__(body)
+        self.reply = reply(status, body)
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A request head."""
+
+    method: bytes
+    target: str
+    """The authority of a CONNECT: ``host:port``, whatever the Host header says."""
+    keep_alive: bool
+
+
+def find_end(octets: bytes) -> int:
+    """Where the head in ``octets`` ends, 0 while it is incomplete.
+
+    Raises:
+      BadRequestError: 431, it is longer than `MAX_HEAD`; 400, it is no HTTP at all.
+    """
+    end = octets.find(b"\r\n\r\n")
+    if 0 <= end <= MAX_HEAD:
+        return end + 4
+    if len(octets) > MAX_HEAD:
+        status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+        raise BadRequestError(status, f"request head over {MAX_HEAD} octets")
+    line = octets.split(b"\r\n", 1)[0]
+    if line and not re.fullmatch(rb"[\x20-\x7e]*\r?", line):
+        raise _bad("the first line holds octets that no HTTP request has")
+    return 0
+
+
+def parse_head(octets: bytes) -> Head:
+    """Parse a whole head.
+
+    Raises:
+      BadRequestError: 400.
+    """
+    # h11 insists on a Host header, clients of konnectivity may leave it out; for CONNECT the
+    # request line alone counts.
+    if not _HOST.search(octets):
+        octets = octets[:-2] + b"Host: -\r\n\r\n"
+    connection = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD + 64)
+    try:
+        connection.receive_data(octets)
+        event = connection.next_event()
+    except h11.RemoteProtocolError as exc:
+        raise _bad(str(exc)) from exc
+    if not isinstance(event, h11.Request):
+        raise _bad("not a request")
+    headers = dict(event.headers)
+    target = event.target.decode("latin-1")
+    if event.method == b"CONNECT":
+        target = target.rpartition("@")[2]
+        if target.startswith("/"):
+            target = headers[b"host"].decode("latin-1")
+        if _ODD_PORT.search(target):
+            raise _bad("the port is not a number")
+    close = b"close" in headers.get(b"connection", b"").lower() or event.http_version < b"1.1"
+    has_body = b"content-length" in headers or b"transfer-encoding" in headers
+    return Head(event.method, target, keep_alive=not close and not has_body)
+
+
+def reply(
+    status: HTTPStatus, body: str, *, keep_alive: bool = False, headers: tuple[str, ...] = ()
+) -> bytes:
+    """A reply other than `ESTABLISHED`, with ``body`` as plain text."""
+    content = body.encode()
+    lines = [
+        f"HTTP/1.1 {status.value} {status.phrase}",
+        *([] if keep_alive else ["Connection: close"]),
+        "Content-Type: text/plain; charset=utf-8",
+        f"Content-Length: {len(content)}",
+        *headers,
+        "",
+        "",
+    ]
+    return "\r\n".join(lines).encode() + content
+
+
+def not_connect(head: Head) -> bytes:
+    """For any other method; the connection stays usable where HTTP lets it."""
+    return reply(
+        HTTPStatus.METHOD_NOT_ALLOWED,
+        "this proxy only supports CONNECT passthrough\n",
+        keep_alive=head.keep_alive,
+        headers=("Allow: CONNECT", "X-Content-Type-Options: nosniff"),
+    )
+
+
+def failed(error: DialError, server_name: str) -> bytes:
+    """For a dial that failed: its text verbatim, and why in ``Proxy-Status`` (RFC 9209)."""
+    proxy_status = f"Proxy-Status: {error.proxy_status(server_name)}"
+    return reply(HTTPStatus(error.kind.status), str(error), headers=(proxy_status,))
+
+
+def _bad(why: str) -> BadRequestError:
+    return BadRequestError(HTTPStatus.BAD_REQUEST, f"400 Bad Request: {why}")

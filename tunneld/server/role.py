@@ -1,0 +1,192 @@
+"""The server role: frontends for clients, a listener for agents, and what carries between."""
+
+import socket
+import ssl
+import uuid
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import structlog
+import trio
+
+from tunneld import rh2
+from tunneld.accepting import accept_each, address_of, close_listener, listen, peer_of
+from tunneld.config import Frontend, ServerConfig
+from tunneld.conns import Conn, Conns
+from tunneld.dialing import DialError, join_authority
+from tunneld.relay import Relay, SocketEnd
+from tunneld.role import Host, Role
+from tunneld.server.dialer import Dialer
+from tunneld.server.frontend import FrontendServer
+from tunneld.server.hold import FirstByteHold
+from tunneld.server.http2 import Http2Frontend
+from tunneld.server.registry import Registry
+from tunneld.server.tunnel import AgentRejectedError, Tunnel
+from tunneld.session import SessionError, StreamEnd
+from tunneld.tlscontext import server_context
+from tunneld.transport.plain import PlainTransport
+from tunneld.transport.stream import handshake
+from tunneld.transport.tls import TlsTransport
+
+log = structlog.get_logger(__name__)
+
+
+class ServerRole(Role):
+    """See the module."""
+
+    def __init__(self, config: ServerConfig, host: Host) -> None:
+        self._config = config
+        self._host = host
+        self._server_id = config.server_id or str(uuid.uuid4())
+        self._registry = Registry()
+        self._conns = Conns()
+        self._hold = FirstByteHold(config.first_byte_hold)
+        name = f"tunneld-{host.name}"
+        self._dialer = Dialer(self._registry, self._conns, config.dial_timeout)
+        self._http2 = Http2Frontend(host.reactor, self._dialer, name)
+        self._frontends = FrontendServer(
+            host.reactor, self._dialer, self._hold, self._http2, name, config.head_timeout
+        )
+
+    async def run(self, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED) -> None:
+        listeners: list[socket.socket] = []
+        try:
+            async with trio.open_nursery() as connections:  # they outlive the listeners
+                connections.start_soon(self._hold.run)
+                async with trio.open_nursery() as accepting:
+                    for frontend in self._config.frontends:
+                        serve = partial(self._frontends.serve, self._frontend_context(frontend))
+                        for sock in await self._listen(frontend.listen, listeners):
+                            accepting.start_soon(accept_each, sock, serve, connections)
+                    tunnel = self._config.tunnel
+                    context = server_context(
+                        self._path(tunnel.cert),
+                        self._path(tunnel.key),
+                        self._path(tunnel.client_ca),
+                        [rh2.ALPN],
+                    )
+                    serve_agent = partial(self._serve_agent, context)
+                    for sock in await self._listen(tunnel.listen, listeners):
+                        accepting.start_soon(accept_each, sock, serve_agent, connections)
+                    task_status.started([address_of(sock) for sock in listeners])
+                    await self._host.drain.wait()
+                    accepting.cancel_scope.cancel()
+                await self._drain()
+                connections.cancel_scope.cancel()
+        finally:
+            for sock in listeners:
+                close_listener(sock)
+
+    async def _listen(self, address: str, listeners: list[socket.socket]) -> list[socket.socket]:
+        if address.startswith("unix:"):
+            address = "unix:" + self._path(address.removeprefix("unix:"))
+        opened = await listen(address)
+        listeners += opened
+        return opened
+
+    def _frontend_context(self, frontend: Frontend) -> ssl.SSLContext | None:
+        if frontend.listen.startswith("unix:"):
+            return None
+        return server_context(
+            self._path(frontend.cert),
+            self._path(frontend.key),
+            self._path(frontend.client_ca),
+            ["h2", "http/1.1"],
+        )
+
+    def _path(self, path: str) -> str:
+        return str(self._host.state_dir / path)
+
+    async def _drain(self) -> None:
+        """Let running connections end; whoever stops us sets the limit."""
+        self._http2.drain()
+        await self._conns.wait_empty()
+        for tunnel in list(self._registry.tunnels):
+            tunnel.session.drain()
+
+    async def _serve_agent(self, context: ssl.SSLContext, sock: socket.socket) -> None:
+        """One agent's connection, from its handshake to its end."""
+        peer = peer_of(sock)
+        transport = TlsTransport(sock, context, server_side=True)
+        try:
+            with trio.fail_after(self._config.head_timeout):
+                await handshake(transport)
+            if transport.tls.selected_alpn_protocol() != rh2.ALPN:
+                raise AgentRejectedError(f"it offers no ALPN protocol {rh2.ALPN}")
+            tunnel = Tunnel(self._host.reactor, transport, self._config.keepalive)
+            await self._run_tunnel(tunnel)
+        except trio.TooSlowError:
+            log.info("agent closed: no handshake in time", peer=peer)
+        except ssl.SSLError as exc:
+            log.warning("agent refused", peer=peer, error=f"TLS: {exc.reason or exc}")
+        except AgentRejectedError as exc:
+            log.warning("agent refused", peer=peer, error=str(exc))
+        except (OSError, EOFError) as exc:
+            log.info("agent lost amid the handshake", peer=peer, error=str(exc))
+        finally:
+            sock.close()
+
+    async def _run_tunnel(self, tunnel: Tunnel) -> None:
+        refused: AgentRejectedError | None = None
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._run_session, tunnel)
+            try:
+                await tunnel.identify(self._server_id)
+            except AgentRejectedError as exc:  # raised again outside: no nursery wraps it there
+                refused = exc
+                nursery.cancel_scope.cancel()
+            else:
+                log.info("agent connected", agent=tunnel.info.agent_id, peer=tunnel.peer)
+                self._registry.tunnels.append(tunnel)
+        if refused is not None:
+            raise refused
+
+    async def _run_session(
+        self, tunnel: Tunnel, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        try:
+            await tunnel.session.run(task_status=task_status)
+        except SessionError as exc:
+            log.warning("agent lost", agent=tunnel.info.agent_id, peer=tunnel.peer, error=str(exc))
+        else:
+            log.info("agent left", agent=tunnel.info.agent_id, peer=tunnel.peer)
+        finally:
+            if tunnel in self._registry.tunnels:
+                self._registry.tunnels.remove(tunnel)
+
+    # -- for the control socket ---------------------------------------------------------------
+
+    def agents(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "server": self._host.name,
+                "id": tunnel.info.agent_id,
+                "identifiers": tunnel.claims.identifiers,
+                "peer": tunnel.peer,
+                "version": tunnel.info.version,
+                "since": tunnel.since,
+                "rtt_ms": None if tunnel.session.rtt is None else tunnel.session.rtt * 1000,
+                "conns": tunnel.conns,
+                "state": "draining" if tunnel.session.draining else "ready",
+            }
+            for tunnel in self._registry.tunnels
+        ]
+
+    def conns(self) -> list[dict[str, Any]]:
+        return self._conns.rows(self._host.name)
+
+    async def dial_local(
+        self, sock: socket.socket, host: str, port: int, accept: Callable[[], bytes]
+    ) -> None:
+        async def carry(end: StreamEnd, conn: Conn) -> None:
+            transport = PlainTransport(sock)
+            transport.send(memoryview(accept()))
+            client = SocketEnd(self._host.reactor, transport, "client")
+            conn.octets = lambda: (client.read, client.written)
+            await Relay(client, end).run()
+
+        try:
+            await self._dialer.connect("local", join_authority(host, port), carry)
+        except DialError as exc:
+            raise exc.to_control() from exc

@@ -1,0 +1,116 @@
+"""A tunnel as the server sees it: the live link to one agent, and dials through it."""
+
+import time
+
+import trio
+
+from frames import LocalProtocolError, Role
+from tunneld import agentinfo, rh2
+from tunneld.accepting import peer_of
+from tunneld.agentinfo import AgentInfo, AgentInfoError
+from tunneld.dialing import NO_AGENT, TIMEOUT, TUNNEL_LOST, DialError, join_authority
+from tunneld.identity import names_of_der
+from tunneld.reactor import Reactor
+from tunneld.server.claims import Claims
+from tunneld.session import Session, StreamEnd
+from tunneld.transport.tls import TlsTransport
+
+_INFO_TIMEOUT = 10.0
+"""Seconds an agent has to say who it is."""
+
+
+class AgentRejectedError(Exception):
+    """The agent may not join; the text says why."""
+
+
+class Tunnel:
+    """One agent's live link. `identify` first; then `dial` until `session` is over."""
+
+    def __init__(self, reactor: Reactor, transport: TlsTransport, keepalive: float) -> None:
+        self.peer = peer_of(transport.sock)
+        self.since = time.time()
+        self.info = AgentInfo(agent_id="")
+        self.claims = Claims("")
+        self.conns = 0
+        """Relays and dials under way."""
+        self.allowed_ids = names_of_der(transport.tls.getpeercert(binary_form=True))
+        self.session = Session(
+            reactor,
+            transport,
+            Role.CLIENT,
+            settings=rh2.SETTINGS,
+            limits=rh2.LIMITS,
+            receive_window=rh2.RECEIVE_WINDOW,
+            keepalive=keepalive,
+        )
+
+    @property
+    def usable(self) -> bool:
+        """Whether a dial can go this way now."""
+        return self.session.usable
+
+    async def identify(self, server_id: str) -> None:
+        """Ask the agent who it is.
+
+        Raises:
+          AgentRejectedError: no answer in time, an unusable one, or an id that the agent's
+            certificate does not allow.
+        """
+        end = self.session.open(
+            [
+                (b":method", b"GET"),
+                (b":scheme", b"https"),
+                (b":authority", b"agent"),
+                (b":path", agentinfo.PATH),
+                (agentinfo.SERVER_ID, server_id.encode()),
+                (agentinfo.SERVER_COUNT, b"1"),
+            ],
+            end_stream=True,
+        )
+        body = None
+        with trio.move_on_after(_INFO_TIMEOUT):
+            body = await end.read_body(agentinfo.MAX_SIZE)
+        if body is None:
+            raise AgentRejectedError(end.lost or f"no answer in {_INFO_TIMEOUT:.0f} s")
+        try:
+            self.info = AgentInfo.decode(body)
+        except AgentInfoError as exc:
+            raise AgentRejectedError(str(exc)) from exc
+        if self.info.agent_id not in self.allowed_ids:
+            allowed = ", ".join(self.allowed_ids) or "none"
+            raise AgentRejectedError(
+                f"agent id {self.info.agent_id!r} is not one its certificate allows: {allowed}"
+            )
+        self.claims = Claims(self.info.identifiers)
+
+    async def dial(self, host: str, port: int, timeout: float) -> StreamEnd:
+        """Have the agent connect to ``host:port``.
+
+        Raises:
+          DialError: it could not, in time or at all.
+        """
+        authority = join_authority(host, port)
+        try:
+            end = self.session.open([(b":method", b"CONNECT"), (b":authority", authority.encode())])
+        except LocalProtocolError as exc:
+            raise DialError(NO_AGENT, f"agent {self.info.agent_id} takes no dials: {exc}") from exc
+        try:
+            with trio.fail_after(timeout):
+                await end.arrived.wait()
+        except trio.TooSlowError:
+            text = f"dial tcp {authority}: no answer of agent {self.info.agent_id} in {timeout:g} s"
+            raise DialError(TIMEOUT, text) from None
+        finally:
+            if end.response is None:
+                end.abort()
+        return self._judge(end)
+
+    def _judge(self, end: StreamEnd) -> StreamEnd:
+        response = end.response
+        if response is None:
+            text = f"tunnel of agent {self.info.agent_id} lost amid the dial: {end.lost}"
+            raise DialError(TUNNEL_LOST, text)
+        if 200 <= response.status < 300:
+            return end
+        end.abort()
+        raise DialError.from_proxy_status(response.status, response.headers.get("proxy-status", ""))

@@ -1,0 +1,63 @@
+"""TLS contexts from the certificate files that the configuration names."""
+
+import ssl
+
+from tunneld.role import RoleError
+
+
+def server_context(cert: str, key: str, client_ca: str, alpn: list[str]) -> ssl.SSLContext:
+    """For a listener: TLS 1.2 or later, clients must show a certificate of ``client_ca``.
+
+    Raises:
+      RoleError: a file is missing, unreadable, or not what it should be.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.verify_mode = ssl.CERT_REQUIRED
+    _load(context, cert, key, client_ca)
+    _harden(context, alpn)
+    return context
+
+
+def client_context(cert: str, key: str, ca: str, alpn: list[str]) -> ssl.SSLContext:
+    """For dialling: the server's certificate must be of ``ca`` and show the name dialled.
+
+    Args:
+      cert: "" to show none.
+      ca: "" for the system's.
+    Raises:
+      RoleError: as `server_context`.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    _load(context, cert, key, ca)
+    if not ca:
+        context.load_default_certs()
+    _harden(context, alpn)
+    return context
+
+
+def _harden(context: ssl.SSLContext, alpn: list[str]) -> None:
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION
+    # RFC 9113 section 9.2.2: of TLS 1.2 only ephemeral key exchange with AEAD ciphers.
+    context.set_ciphers("ECDHE+AESGCM:ECDHE+CHACHA20")
+    context.set_alpn_protocols(alpn)
+
+
+def _load(context: ssl.SSLContext, cert: str, key: str, ca: str) -> None:
+    try:
+        if cert:
+            context.load_cert_chain(cert, key or None)
+    except (OSError, ssl.SSLError) as exc:
+        raise _unusable(f"certificate {cert} with key {key or cert}", exc) from exc
+    try:
+        if ca:
+            context.load_verify_locations(ca)
+    except (OSError, ssl.SSLError) as exc:
+        raise _unusable(f"CA certificates {ca}", exc) from exc
+
+
+def _unusable(what: str, exc: OSError) -> RoleError:
+    why = exc.strerror or str(exc)
+    if isinstance(exc, ssl.SSLError):
+        why = f"{exc.reason or exc}: expected PEM files that belong together"
+    return RoleError(f"cannot use {what}: {why}; see what there is with: tunnelctl certs list")

@@ -1,0 +1,62 @@
+"""What carries octets: one non-blocking socket, with or without TLS, driven by whoever owns it.
+
+Nothing here waits. A trio task drives a transport through `tunneld.transport.stream`; the data
+plane drives it from the reactor. It belongs to one of them at a time.
+"""
+
+import socket
+import struct
+from typing import Protocol
+
+WOULD_BLOCK = -1
+"""`Transport.receive_into` found nothing to read now."""
+
+_LINGER_NONE = struct.pack("ii", 1, 0)
+
+
+class Transport(Protocol):
+    """A byte stream over a socket. Errors of the peer or the network come as `OSError`."""
+
+    sock: socket.socket
+
+    def receive_into(self, view: memoryview) -> int:
+        """Octets read into ``view``; 0 at the end of the stream, `WOULD_BLOCK` if none now."""
+
+    @property
+    def has_pending(self) -> bool:
+        """Whether `receive_into` has more that the socket's readiness does not show."""
+
+    def send(self, data: memoryview) -> None:
+        """Take over all of ``data``; `flush` brings it out."""
+
+    def flush(self) -> bool:
+        """Send what is kept; whether all of it has left."""
+
+    @property
+    def unsent(self) -> int:
+        """Octets of `send` that have not left, or that are amid a record that has not."""
+
+    def send_eof(self) -> bool:
+        """Half-close; nothing may be unsent. Whether it has left; else `flush` brings it out."""
+
+    def close(self) -> None:
+        """Close the socket."""
+
+    def abort(self) -> None:
+        """Close it with a reset, so that the peer can't take a cut-off stream for a whole one."""
+
+
+def abort_socket(sock: socket.socket) -> None:
+    """Close with RST (SO_LINGER of zero seconds); a UNIX socket just closes."""
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NONE)
+    except OSError:
+        pass  # already disconnected: closing is all that is left
+    sock.close()
+
+
+def tune(sock: socket.socket) -> None:
+    """Options for every TCP socket of a relay or tunnel; harmless on others."""
+    if sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

@@ -1,0 +1,142 @@
+"""A transport driven by trio tasks: handshakes, heads, and the public client's streams."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import trio
+
+from tunneld.transport.base import WOULD_BLOCK, Transport, tune
+from tunneld.transport.tls import TlsTransport
+
+_READ_SIZE = 64 * 1024
+
+
+async def handshake(transport: TlsTransport) -> None:
+    """Complete the TLS handshake.
+
+    Raises:
+      OSError: of the network; `ssl.SSLError` among them.
+      EOFError: the peer closed.
+    """
+    while not transport.handshake_step():
+        await trio.lowlevel.wait_readable(transport.sock)
+    while not transport.flush():
+        await trio.lowlevel.wait_writable(transport.sock)
+
+
+class TransportStream(trio.abc.HalfCloseableStream):
+    """A trio stream over a `Transport`. Cancelling a call loses no octets of the reader."""
+
+    def __init__(self, transport: Transport) -> None:
+        self.transport = transport
+        self._early = b""
+        self._closed = False
+        self._busy = False
+
+    def unread(self, data: bytes) -> None:
+        """Put octets back, to be received next."""
+        self._early = data + self._early
+
+    def take_early(self) -> bytes:
+        """What was put back and not received again."""
+        early, self._early = self._early, b""
+        return early
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        if max_bytes is not None and max_bytes < 1:
+            raise ValueError(f"max_bytes is {max_bytes}, must be 1 or more")
+        await trio.lowlevel.checkpoint_if_cancelled()
+        self._check_open()
+        if self._early:
+            data = self._early[: max_bytes or len(self._early)]
+            self._early = self._early[len(data) :]
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return data
+        buffer = memoryview(bytearray(max_bytes or _READ_SIZE))
+        try:
+            while (size := self.transport.receive_into(buffer)) == WOULD_BLOCK:
+                await trio.lowlevel.wait_readable(self.transport.sock)
+                self._check_open()
+        except OSError as exc:
+            raise trio.BrokenResourceError(str(exc)) from exc
+        return bytes(buffer[:size])
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        with self._only_sender():
+            await trio.lowlevel.checkpoint()
+            self._check_open()
+            view = memoryview(data).cast("B")
+            for start in range(0, len(view), _READ_SIZE):
+                await self._send(view[start : start + _READ_SIZE])
+
+    async def _send(self, piece: memoryview) -> None:
+        try:
+            self.transport.send(piece)
+            while not self.transport.flush():
+                await trio.lowlevel.wait_writable(self.transport.sock)
+                self._check_open()
+        except OSError as exc:
+            raise trio.BrokenResourceError(str(exc)) from exc
+
+    async def wait_send_all_might_not_block(self) -> None:
+        with self._only_sender():
+            self._check_open()
+            await trio.lowlevel.wait_writable(self.transport.sock)
+
+    async def send_eof(self) -> None:
+        with self._only_sender():
+            await trio.lowlevel.checkpoint()
+            self._check_open()
+            try:
+                done = self.transport.send_eof()
+                while not done:
+                    await trio.lowlevel.wait_writable(self.transport.sock)
+                    done = self.transport.flush()
+            except OSError as exc:
+                raise trio.BrokenResourceError(str(exc)) from exc
+
+    async def aclose(self) -> None:
+        if not self._closed:
+            self._closed = True
+            trio.lowlevel.notify_closing(self.transport.sock)
+            if self.transport.unsent:  # cut off: the peer must not take it for the whole
+                self.transport.abort()
+            else:
+                self.transport.close()
+        await trio.lowlevel.checkpoint()
+
+    def detach(self) -> Transport:
+        """Give the transport away, to the data plane; the stream is closed for its user.
+
+        `take_early` first: what was put back stays behind.
+        """
+        self._closed = True
+        return self.transport
+
+    @contextmanager
+    def _only_sender(self) -> Iterator[None]:
+        if self._busy:
+            raise trio.BusyResourceError("another task is sending on this stream")
+        self._busy = True
+        try:
+            yield
+        finally:
+            self._busy = False
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise trio.ClosedResourceError
+
+
+async def connect_tcp(host: str, port: int) -> socket.socket:
+    """A connected non-blocking TCP socket, by whichever address of ``host`` answers first.
+
+    Raises:
+      OSError: no address answered, or the name does not resolve.
+    """
+    stream = await trio.open_tcp_stream(host, port)
+    sock = socket.socket(fileno=stream.socket.detach())
+    sock.setblocking(False)
+    tune(sock)
+    return sock

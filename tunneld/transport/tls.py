@@ -1,0 +1,214 @@
+"""A transport with TLS, driven through memory buffers in large chunks.
+
+`ssl.SSLSocket` and `trio.SSLStream` cost a system call or a task switch for each record; here one
+`recv` brings many records in, and one `send` takes many out.
+"""
+
+import socket
+import ssl
+from collections.abc import Callable
+from typing import cast
+
+from tunneld.transport.base import WOULD_BLOCK, abort_socket
+
+_CIPHER_CHUNK = 256 * 1024
+_PLAIN_CHUNK = 128 * 1024
+_RECORD = 16 * 1024
+
+_cipher = memoryview(bytearray(_CIPHER_CHUNK))
+"""Shared by all transports of the process: it holds octets only within one call."""
+
+
+class TlsTransport:
+    """See `tunneld.transport.base.Transport`. `handshake_step` must have returned True first.
+
+    TLS 1.3 half-closes as TCP does: `send_eof` sends close_notify, and reading goes on.
+    """
+
+    __slots__ = (
+        "_cipher_plain",
+        "_cipher_unsent",
+        "_early",
+        "_eof",
+        "_incoming",
+        "_more",
+        "_outgoing",
+        "_plain_waiting",
+        "_queue",
+        "_shut",
+        "sock",
+        "tls",
+    )
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        context: ssl.SSLContext,
+        *,
+        server_side: bool,
+        server_hostname: str | None = None,
+    ) -> None:
+        self.sock = sock
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self.tls = context.wrap_bio(
+            self._incoming, self._outgoing, server_side=server_side, server_hostname=server_hostname
+        )
+        self._cipher_unsent: memoryview | None = None
+        """Records the socket has not taken; while there are some, nothing more is encrypted."""
+        self._cipher_plain = 0
+        self._plain_waiting = 0
+        self._queue = bytearray()
+        self._early = b""
+        self._more = False
+        self._eof = False
+        self._shut = False
+
+    def handshake_step(self) -> bool:
+        """Go on with the handshake as far as it goes without waiting; whether it is complete.
+
+        Raises:
+          ssl.SSLError: it failed; the alert for the peer has been sent as far as it could be.
+          EOFError: the peer closed amid it.
+        """
+        while True:
+            try:
+                self.tls.do_handshake()
+            except ssl.SSLWantReadError:
+                complete = False
+            except ssl.SSLError:
+                self._send_cipher()
+                raise
+            else:
+                complete = True
+            self._send_cipher()
+            if complete:
+                return True
+            filled = self._fill()
+            if filled == WOULD_BLOCK:
+                return False
+            if not filled:
+                raise EOFError("the peer closed the connection amid the TLS handshake")
+
+    def receive_into(self, view: memoryview) -> int:
+        if self._early:
+            return self._take_early(view)
+        if self._eof:
+            return 0
+        if not self._more and not self._incoming.pending:
+            filled = self._fill()
+            if filled == WOULD_BLOCK:
+                return WOULD_BLOCK
+        return self._decrypt(view)
+
+    @property
+    def has_pending(self) -> bool:
+        return self._more
+
+    def send(self, data: memoryview) -> None:
+        if self._cipher_unsent is not None or self._queue:
+            self._queue += data
+            return
+        self.tls.write(data)
+        self._plain_waiting += len(data)
+
+    def flush(self) -> bool:
+        while self._send_cipher():
+            if not self._queue:
+                if self._shut:
+                    self._shut = False
+                    self.sock.shutdown(socket.SHUT_WR)
+                return True
+            chunk = self._queue[:_PLAIN_CHUNK]
+            del self._queue[:_PLAIN_CHUNK]
+            self.tls.write(chunk)
+            self._plain_waiting += len(chunk)
+        return False
+
+    @property
+    def unsent(self) -> int:
+        return self._cipher_plain + self._plain_waiting + len(self._queue)
+
+    def send_eof(self) -> bool:
+        # OpenSSL's second SSL_shutdown, which Python always makes, fails on application data
+        # that it finds; so what has come is decrypted first.
+        while self._incoming.pending or self._more:
+            chunk = memoryview(bytearray(_RECORD))
+            size = self._decrypt(chunk)
+            if size <= 0:
+                break
+            self._early += bytes(chunk[:size])
+        try:
+            self.tls.unwrap()
+        except (ssl.SSLWantReadError, ssl.SSLEOFError, ssl.SSLZeroReturnError):
+            pass
+        self._shut = True
+        return self.flush()
+
+    def close(self) -> None:
+        self.sock.close()
+
+    def abort(self) -> None:
+        abort_socket(self.sock)
+
+    def _fill(self) -> int:
+        """One read of the socket into the TLS object."""
+        try:
+            size = self.sock.recv_into(_cipher)
+        except BlockingIOError:
+            return WOULD_BLOCK
+        if size:
+            self._incoming.write(_cipher[:size])
+        else:
+            self._incoming.write_eof()
+        return size
+
+    def _decrypt(self, view: memoryview) -> int:
+        # With a buffer it returns a length, whatever the stubs say.
+        read = cast(Callable[[int, memoryview], int], self.tls.read)
+        incoming = self._incoming
+        pos, limit = 0, len(view)
+        self._more = False
+        try:
+            while pos < limit:
+                size = read(limit - pos, view[pos:])
+                if not size:  # close_notify
+                    self._eof = True
+                    break
+                pos += size
+                if not incoming.pending and not self.tls.pending():
+                    return pos
+        except ssl.SSLWantReadError:
+            if self._outgoing.pending:  # an answer of TLS itself, to a key update for one
+                self._send_cipher()
+            return pos or WOULD_BLOCK
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
+            self._eof = True
+        self._more = pos > 0
+        return pos
+
+    def _take_early(self, view: memoryview) -> int:
+        size = min(len(view), len(self._early))
+        view[:size] = self._early[:size]
+        self._early = self._early[size:]
+        self._more = bool(self._early) or self._eof
+        return size
+
+    def _send_cipher(self) -> bool:
+        """Send records; whether all have left."""
+        while True:
+            data = self._cipher_unsent
+            if data is None:
+                if not self._outgoing.pending:
+                    return True
+                data = memoryview(self._outgoing.read())
+                self._cipher_plain, self._plain_waiting = self._plain_waiting, 0
+            try:
+                sent = self.sock.send(data)
+            except BlockingIOError:
+                sent = 0
+            if sent < len(data):
+                self._cipher_unsent = data[sent:]
+                return False
+            self._cipher_unsent = None
+            self._cipher_plain = 0
