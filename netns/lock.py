@@ -47,13 +47,6 @@ def is_locked(directory: Path) -> bool:
         os.close(fd)
 
 
-def wait_until_free(directory: Path, timeout: float) -> None:
-    """Return when nobody holds the lock, or after ``timeout`` seconds."""
-    deadline = time.monotonic() + timeout
-    while is_locked(directory) and time.monotonic() < deadline:
-        time.sleep(_RETRY)
-
-
 def _acquire(fd: int, timeout: float) -> bool:
     deadline = time.monotonic() + timeout
     # Without LOCK_NB there is no way to give up; `is_locked` also holds it for a moment.

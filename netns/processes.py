@@ -62,28 +62,37 @@ def end_processes(pids: Iterable[int]) -> None:
     Raises:
       PermissionError: one is not ours to end.
     """
-    handles = {fd: None for pid in pids if (fd := _open(pid)) is not None}
+    handles = [fd for pid in pids if (fd := _open(pid)) is not None]
     try:
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            for fd in handles:
-                _signal(fd, number)
-            if _all_ended(handles, _GRACE):
-                return
+        _end(handles)
     finally:
         for fd in handles:
             os.close(fd)
 
 
-def end_builder(pid: int, started: int, hard: bool) -> None:
-    """Ask the builder or holder of a lab to end, or make it; nothing if it is gone."""
+def end_process(pid: int, started: int) -> None:
+    """End the process of that number that started then; nothing if it is gone.
+
+    Raises:
+      PermissionError: it is not ours to end.
+    """
     fd = _open(pid)
     if fd is None:
         return
     try:
+        # Asked after the descriptor is open: from here on the number cannot change hands.
         if start_time(pid) == started:
-            _signal(fd, signal.SIGKILL if hard else signal.SIGTERM)
+            _end([fd])
     finally:
         os.close(fd)
+
+
+def _end(fds: list[int]) -> None:
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for fd in fds:
+            _signal(fd, number)
+        if _all_ended(fds, _GRACE):
+            return
 
 
 def _open(pid: int) -> int | None:

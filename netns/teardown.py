@@ -11,13 +11,13 @@ from pathlib import Path
 from netns import folders, program
 from netns.argv import down_argv
 from netns.errors import NetnsError
-from netns.journal import Journal, Mode, read_journal, remove_journal
+from netns.journal import Journal, Mode, boot_id, read_journal, remove_journal
 from netns.lab import full_name
-from netns.lock import is_locked, lock_directory, wait_until_free
+from netns.lock import lock_directory
 from netns.mark import token_of
 from netns.permission import choose_mode
 from netns.places import ETC, HELD, NAMED
-from netns.processes import end_builder, end_processes, processes_inside
+from netns.processes import end_process, end_processes, processes_inside
 from netns.program import Report
 from netns.resolv import remove_resolv_conf
 from netns.spaces import remove_space
@@ -60,6 +60,9 @@ def remove_lab(directory: Path, report: Report) -> None:
     if mode is Mode.ROOT and (journal is None or journal.mode is Mode.ROOT):
         with lock_directory(NAMED.parent, _PATIENCE, "another lab that is built or removed"):
             _remove_named(token_of(directory), journal, report)
+    if journal is not None and journal.mode is Mode.ROOTLESS:
+        for name in _names(journal):
+            report({"step": f"namespace {name}", "state": "done", "detail": "gone with its holder"})
     held = directory / HELD
     if held.exists():
         held.rmdir()
@@ -112,21 +115,18 @@ def _end_processes(token: str, report: Report) -> None:
         report({"step": "processes", "state": "done", "detail": f"ended {names}"})
 
 
-def _stop_builder(directory: Path) -> None:
-    """Make the builder or holder that has the lab's lock end; returns soon if that is not one."""
-    for hard in (False, True):
-        journal = _journal_or_none(directory)
-        if journal is None or not is_locked(directory):
-            return
-        end_builder(journal.pid, journal.started, hard)
-        wait_until_free(directory, _PATIENCE)
+def _end_builder(directory: Path) -> None:
+    """End the lab's builder or holder, if it still runs."""
+    journal = _journal_or_none(directory)
+    if journal is not None and journal.boot == boot_id():
+        end_process(journal.pid, journal.started)
 
 
 def _run(directory: Path) -> None:
     directory = directory.resolve()
     with ExitStack() as stack:
         if directory.is_dir():
-            _stop_builder(directory)
+            _end_builder(directory)
             stack.enter_context(
                 lock_directory(directory, _PATIENCE, "another process that works on this lab")
             )
