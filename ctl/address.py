@@ -37,15 +37,16 @@ def parse_address(text: str, lowest_port: int = 1) -> Address:
 
 
 def parse_host(host: str) -> str:
-    """Check a host, and take the brackets off an IPv6 address.
+    """Check a host, and take the brackets off.
+
+    Only IPv6 addresses need them, but names may have them too, so that ``[%h]:%p`` in a
+    configuration of ssh fits both.
 
     Raises:
       AddressError: empty, too long, IPv6 without brackets, or with characters that no host has.
     """
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
-        if ":" not in host:
-            raise AddressError(f"[{host}] is not an IPv6 address; only those stand in brackets")
     elif ":" in host:
         raise AddressError(f"{host!r} has colons; write an IPv6 address as in [2001:db8::1]:4001")
     if not host:

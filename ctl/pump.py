@@ -8,6 +8,7 @@ other runs on.
 import select
 from enum import Enum
 
+from ctl.dialling import Dialled
 from ctl.ends import Sink, SocketEnd, Source
 from ctl.messages import ControlError
 
@@ -84,14 +85,15 @@ class Flow:
 
 
 class Pump:
-    """Carries octets between a dialled socket (``tunnel``) and a local ``source`` and ``sink``."""
+    """Carries octets between a dialled connection and a local ``source`` and ``sink``."""
 
     def __init__(
-        self, tunnel: SocketEnd, source: Source, sink: Sink, chunk: int = LARGE_CHUNK
+        self, dialled: Dialled, source: Source, sink: Sink, chunk: int = LARGE_CHUNK
     ) -> None:
-        self.tunnel = tunnel
-        self.outgoing = Flow(source, tunnel, chunk)
-        self.incoming = Flow(tunnel, sink, chunk)
+        self._was_cut = dialled.was_cut
+        self.tunnel = SocketEnd(dialled.sock)
+        self.outgoing = Flow(source, self.tunnel, chunk)
+        self.incoming = Flow(self.tunnel, sink, chunk)
         self._poll = select.poll()
         self._watched: dict[int, int] = {}
 
@@ -143,14 +145,14 @@ class Pump:
             if self.incoming.pending:
                 raise
             raise TunnelResetError from exc
-        if self.outgoing.state is FlowState.RUNNING and self._is_hung_up():
+        if self._was_cut() or (self.outgoing.state is FlowState.RUNNING and self._is_hung_up()):
             raise TunnelResetError
         self.incoming.finish()
 
     def _is_hung_up(self) -> bool:
         """Whether the other end closed altogether, while it still owed us to take what we send.
 
-        A UNIX socket cannot carry a reset, so a tunnel that breaks shows as this.
+        A UNIX socket cannot carry a reset; what was reset beyond it shows as this.
         """
         look = select.poll()
         look.register(self.tunnel.fd, 0)

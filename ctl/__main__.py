@@ -1,0 +1,5 @@
+"""``python -m ctl`` is tunnelctl."""
+
+from ctl.cli import main
+
+main()
