@@ -183,14 +183,11 @@ def _with_device(end: End, default: str) -> End:
 
 
 def _parse_shape(table: Table) -> Shape:
-    shape = Shape(
+    return Shape(
         rate=table.take("rate", parse_rate, 0),
         delay=table.take("delay", parse_delay, 0.0),
         loss=table.take("loss", parse_loss, 0.0),
     )
-    if shape == Shape():
-        raise TopologyError(table.path, "shapes nothing", "give rate, delay or loss")
-    return shape
 
 
 def _parse_probe(table: Table) -> Probe:

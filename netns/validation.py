@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from itertools import combinations
 
 from netns.errors import NetnsError, TopologyError
-from netns.topology import End, Firewall, Link, Namespace, Probe, Topology
+from netns.topology import End, Firewall, Link, Namespace, Probe, Shape, Topology
 
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 HOST_NAME = re.compile(
@@ -65,6 +65,8 @@ def _check_link(where: str, link: Link, topology: Topology) -> None:
                 f"namespaces are {', '.join(known)}",
             )
         _check_end(f"{where}.ends[{index}]", end)
+    if link.shape == Shape():
+        raise TopologyError(f"{where}.shape", "shapes nothing", "give rate, delay or loss")
     a, b = link.ends
     if a.namespace == b.namespace:
         raise TopologyError(f"{where}.ends", f"both are in {a.namespace!r}; a link joins two")
