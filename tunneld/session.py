@@ -41,6 +41,10 @@ _READS_PER_TURN = 4
 _MAX_KEPT = 64 * 1024
 _MIN_FRAME = 16 * 1024
 """Octets of room below which a source waits for more: small frames cost as much as large ones."""
+_FEW = 3
+_SHARED_FRAME = 32 * 1024
+"""Octets that a source may send at a time while more than a `_FEW` others wait: so much most of
+them have at hand, so equal turns are equal shares."""
 _EARLY_LIMIT = 1 << 20
 """Octets kept for a stream whose relay has not begun; its first window is smaller by far."""
 
@@ -560,7 +564,7 @@ class Session:
         if self._serving or not self._waiting:
             room = self.connection.data_room(end.stream)
             if room and (room >= _MIN_FRAME or self.connection.tx.room >= _MIN_FRAME):
-                return room
+                return min(room, _SHARED_FRAME) if len(self._waiting) > _FEW else room
         end.block(source)
         self.wait_for_room(end)
         return 0

@@ -24,7 +24,7 @@ from tunneld.server.watch import watching
 from tunneld.session import StreamEnd
 from tunneld.transport.base import Transport
 from tunneld.transport.plain import PlainTransport
-from tunneld.transport.stream import TransportStream, handshake
+from tunneld.transport.stream import TransportStream, handshake, linger
 from tunneld.transport.tls import TlsTransport
 
 log = structlog.get_logger(__name__)
@@ -77,8 +77,11 @@ class FrontendServer:
                 await self._http1(stream, peer)
         except trio.TooSlowError:
             log.info("client closed: no request in time", client=peer)
+        except ssl.SSLError as exc:
+            log.info("client refused", client=peer, error=f"TLS: {exc.reason or exc}")
+            await linger(sock)
         except (OSError, EOFError, trio.BrokenResourceError) as exc:
-            log.info("client lost", client=peer, error=_reason(exc))
+            log.info("client lost", client=peer, error=str(exc.__cause__ or exc))
         except http1.BadRequestError as exc:
             log.info("bad request", client=peer, error=str(exc))
             await _say_goodbye(stream, exc.reply)
@@ -148,19 +151,11 @@ async def _read_head(stream: TransportStream) -> http1.Head | None:
 
 
 async def _say_goodbye(stream: TransportStream, reply: bytes) -> None:
-    """A last reply. The client's octets that lie unread are taken in before the close, as they
-    would turn it into a reset that overtakes the reply."""
+    """A last reply, and a close that does not overtake it."""
     with trio.move_on_after(1):
         try:
             await stream.send_all(reply)
             await stream.send_eof()
-            while await stream.receive_some():
-                pass
         except trio.BrokenResourceError:
             return
-
-
-def _reason(exc: Exception) -> str:
-    if isinstance(exc, ssl.SSLError):
-        return f"TLS: {exc.reason or exc}"
-    return str(exc.__cause__ or exc)
+        await linger(stream.transport.sock)

@@ -26,7 +26,7 @@ from tunneld.server.tunnel import AgentRejectedError, Tunnel
 from tunneld.session import SessionError, StreamEnd
 from tunneld.tlscontext import server_context
 from tunneld.transport.plain import PlainTransport
-from tunneld.transport.stream import handshake
+from tunneld.transport.stream import handshake, linger
 from tunneld.transport.tls import TlsTransport
 
 log = structlog.get_logger(__name__)
@@ -120,6 +120,7 @@ class ServerRole(Role):
             log.info("agent closed: no handshake in time", peer=peer)
         except ssl.SSLError as exc:
             log.warning("agent refused", peer=peer, error=f"TLS: {exc.reason or exc}")
+            await linger(sock)
         except AgentRejectedError as exc:
             log.warning("agent refused", peer=peer, error=str(exc))
         except (OSError, EOFError) as exc:

@@ -106,6 +106,18 @@ class TransportStream(trio.abc.HalfCloseableStream):
                 self.transport.close()
         await trio.lowlevel.checkpoint()
 
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed or detached."""
+        return self._closed
+
+    def abort(self) -> None:
+        """Close with a reset."""
+        if not self._closed:
+            self._closed = True
+            trio.lowlevel.notify_closing(self.transport.sock)
+            self.transport.abort()
+
     def detach(self) -> Transport:
         """Give the transport away, to the data plane; the stream is closed for its user.
 
@@ -129,6 +141,21 @@ class TransportStream(trio.abc.HalfCloseableStream):
             raise trio.ClosedResourceError
 
 
+async def linger(sock: socket.socket, timeout: float = 1.0) -> None:
+    """Half-close, and take in what the peer still sends until it closes, for ``timeout`` seconds
+    at most. Closing while octets lie unread resets the connection, and the reset would overtake
+    our last words: a reply, or the TLS alert that says what was wrong."""
+    with trio.move_on_after(timeout, shield=True):
+        try:
+            sock.shutdown(socket.SHUT_WR)
+            while True:
+                await trio.lowlevel.wait_readable(sock)
+                if not sock.recv(_READ_SIZE):
+                    return
+        except OSError:
+            return  # the peer is gone: nothing can overtake anything
+
+
 async def connect_tcp(host: str, port: int) -> socket.socket:
     """A connected non-blocking TCP socket, by whichever address of ``host`` answers first.
 
@@ -139,4 +166,16 @@ async def connect_tcp(host: str, port: int) -> socket.socket:
     sock = socket.socket(fileno=stream.socket.detach())
     sock.setblocking(False)
     tune(sock)
+    return sock
+
+
+async def connect_unix(path: str) -> socket.socket:
+    """A connected non-blocking UNIX socket.
+
+    Raises:
+      OSError: nobody listens there, or we may not.
+    """
+    stream = await trio.open_unix_socket(path)
+    sock = socket.socket(fileno=stream.socket.detach())
+    sock.setblocking(False)
     return sock
