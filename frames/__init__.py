@@ -22,9 +22,10 @@ from frames.events import (
     WindowOpened,
 )
 from frames.limits import Limits, Rate, Work
-from frames.sending import ConnectionState, Role
+from frames.sending import ConnectionState
 from frames.settings import Setting
 from frames.stream import Stream, StreamState
+from frames.streamids import Role
 from frames.window import WindowBudget
 
 __all__ = [

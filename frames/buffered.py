@@ -4,10 +4,11 @@ from collections.abc import Mapping
 
 from frames.connection import Connection
 from frames.errors import RemoteProtocolError
-from frames.events import DataReceived, Event, RequestReceived
+from frames.events import DataReceived, Event, Headers, RequestReceived
 from frames.limits import Limits
-from frames.sending import Role
+from frames.settings import DEFAULT_WINDOW
 from frames.stream import Stream
+from frames.streamids import Role
 
 
 class BufferedConnection:
@@ -22,14 +23,15 @@ class BufferedConnection:
         *,
         settings: Mapping[int, int] | None = None,
         limits: Limits | None = None,
+        receive_window: int = DEFAULT_WINDOW,
     ) -> None:
-        self.connection = Connection(role, self._on_event, settings=settings, limits=limits)
+        self.connection = Connection(
+            role, self._on_event, settings=settings, limits=limits, receive_window=receive_window
+        )
         self._kept = b""
         self._events: list[Event] = []
 
-    def open_stream(
-        self, headers: list[tuple[bytes, bytes]], *, end_stream: bool = False
-    ) -> Stream:
+    def open_stream(self, headers: Headers, *, end_stream: bool = False) -> Stream:
         """`Connection.open_stream`, with the stream's octets becoming events."""
         stream = self.connection.open_stream(headers, end_stream=end_stream)
         self._collect(stream)
@@ -39,7 +41,7 @@ class BufferedConnection:
         """Take in octets, cut anywhere.
 
         Raises:
-          RemoteProtocolError: the connection is over; events that came before are lost.
+          RemoteProtocolError: the connection is over; `take_events` has what came before.
         """
         view = memoryview(self._kept + data)
         try:
@@ -48,6 +50,10 @@ class BufferedConnection:
             self._kept = b""
             raise
         self._kept = bytes(view[used:])
+        return self.take_events()
+
+    def take_events(self) -> list[Event]:
+        """Events not returned yet."""
         events, self._events = self._events, []
         return events
 

@@ -4,12 +4,16 @@
 """
 
 from collections.abc import Callable
-from typing import Any
-
-import hpack
 
 from frames import frame, headers
-from frames.errors import ErrorCode, RemoteProtocolError, StreamProtocolError
+from frames.errors import (
+    ErrorCode,
+    RemoteProtocolError,
+    StreamProtocolError,
+    protocol_error,
+    stream_error,
+    too_much,
+)
 from frames.events import (
     GoAwayReceived,
     Headers,
@@ -25,23 +29,23 @@ from frames.events import (
 )
 from frames.frame import Flag, FrameType
 from frames.limits import Work
-from frames.sending import ConnectionState, Role, Sending
-from frames.settings import DEFAULT_TABLE_SIZE, Setting, check_setting
+from frames.sending import ConnectionState, Sending
+from frames.settings import DEFAULT_WINDOW, KNOWN, Setting, check_setting
 from frames.stream import Stream, StreamInput, StreamState
+from frames.streamids import Role
 from frames.window import raised
 
 
 class Control(Sending):
     """A connection that takes in everything but DATA."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._decoder = hpack.Decoder(self.limits.max_header_list)
-        self._block = b""
-        self._block_head: tuple[int, bool] | None = None
-        """While a header block is incomplete: stream id, and whether it ends the stream."""
-        self._continuations = 0
-        self._frames_counted = 0
+    _data_frames_at_ping = -1
+    """``data_frames_sent`` when the last PING came."""
+    _data_frames_counted = 0
+    """Up to which of ``data_frames_sent`` the peer has earned its WINDOW_UPDATEs."""
+    _octets_counted = 0
+    _octets_granted = DEFAULT_WINDOW
+    """Sum of all that the peer let us send on the connection."""
 
     def _control(self, frame_type: int, flags: int, stream_id: int, payload: bytes) -> None:
         """Act on one frame.
@@ -49,6 +53,7 @@ class Control(Sending):
         Raises:
           RemoteProtocolError: the connection is broken. A broken stream is reset right here.
         """
+        self._require_a_reader()
         try:
             _HANDLERS[frame_type](self, flags, stream_id, payload)
         except StreamProtocolError as exc:
@@ -56,29 +61,31 @@ class Control(Sending):
 
     def _break_stream(self, exc: StreamProtocolError) -> None:
         """Reset a stream that the peer broke, and say so; an idle one breaks the connection."""
-        if self._is_idle(exc.stream_id):
+        if self._ids.is_idle(exc.stream_id):
             raise RemoteProtocolError(exc.code, str(exc)) from exc
         self._allowances.spend(Work.STREAM_ERROR)
-        stream = self.streams.get(exc.stream_id)
         self._reply(frame.serialize_u32(FrameType.RST_STREAM, exc.stream_id, exc.code))
-        if stream is not None:
-            stream.move_local(StreamInput.SEND_RESET)
-            stream.receiver = None
-            self._forget(stream, reset_by_us=True)
-            self.on_event(StreamReset(stream.id, exc.code, by_peer=False, reason=str(exc)))
+        stream = self.streams.get(exc.stream_id)
+        if stream is None:
+            # Refused before it became a stream, or gone already: what crosses our reset is not
+            # held against the peer.
+            self._ids.remember(exc.stream_id, reset_by_us=True)
+            return
+        stream.move_local(StreamInput.SEND_RESET)
+        self._forget(stream, reset_by_us=True)
+        self.on_event(StreamReset(stream.id, exc.code, by_peer=False, reason=str(exc)))
 
     def _reply(self, octets: bytes) -> None:
         """Queue what the peer made us say; one that does not read gets no unbounded queue."""
         self._queued_replies += 1
         if self._queued_replies > self.limits.max_queued_replies:
-            text = f"{self._queued_replies} answers wait to be read"
-            raise RemoteProtocolError(ErrorCode.ENHANCE_YOUR_CALM, text)
+            raise too_much(f"{self._queued_replies} answers wait to be read")
         self.tx.append(octets)
 
-    def _is_idle(self, stream_id: int) -> bool:
-        if self._is_peers(stream_id):
-            return stream_id > self._highest_peer_id
-        return stream_id >= self._next_id
+    def _require_a_reader(self) -> None:
+        """Refuse to be made to say more while too much waits to be read."""
+        if self.tx.length > self.limits.max_unsent:
+            raise too_much(f"{self.tx.length} octets wait to be read")
 
     # -- header blocks ------------------------------------------------------------------------
 
@@ -87,101 +94,97 @@ class Control(Sending):
             raise _on_stream_zero("HEADERS")
         if flags & Flag.PADDED:
             payload = frame.strip_padding("HEADERS", payload)
-        self._block_head = stream_id, bool(flags & Flag.END_STREAM)
-        self._continuations = 0
-        depends_on_itself = False
         if flags & Flag.PRIORITY:
-            if len(payload) < 5:
-                raise frame.size_error("HEADERS", len(payload), "5 or more, having a priority")
-            depends_on_itself = _dependency(payload) == stream_id
-            payload = payload[5:]
-        self._block = payload
+            payload = self._strip_priority(stream_id, payload)
+        self._reader.begin(stream_id, payload, end_stream=bool(flags & Flag.END_STREAM))
         if flags & Flag.END_HEADERS:
-            self._end_block()
-        if depends_on_itself:
-            raise _depends_on_itself(stream_id)
+            self._end_block(stream_id)
+
+    def _strip_priority(self, stream_id: int, payload: bytes) -> bytes:
+        """RFC 9113 section 5.3.2: parsed, and ignored but for what RFC 7540 section 5.3.1 called
+        an error. Raised before the block is decoded, so it is the connection's."""
+        if len(payload) < 5:
+            raise frame.size_error("HEADERS", len(payload), "5 or more, having a priority")
+        if _dependency(payload) == stream_id:
+            raise protocol_error(f"stream {stream_id} depends on itself")
+        return payload[5:]
 
     def _continuation(self, flags: int, stream_id: int, payload: bytes) -> None:
-        if self._block_head is None:
-            raise _protocol_error("CONTINUATION without a header block before it")
-        self._continuations += 1
-        size = len(self._block) + len(payload)
-        if self._continuations > self.limits.max_continuations:
-            raise _too_much(f"more than {self.limits.max_continuations} CONTINUATION frames")
-        if size > self.limits.max_header_block:
-            raise _too_much(f"header block of {size} octets or more")
-        self._block += payload
+        if self._reader.stream_id is None:
+            raise protocol_error("CONTINUATION without a header block before it")
+        self._reader.go_on(payload)
         if flags & Flag.END_HEADERS:
-            self._end_block()
+            self._end_block(stream_id)
 
-    def _end_block(self) -> None:
-        assert self._block_head is not None
-        (stream_id, end_stream), block = self._block_head, self._block
-        self._block_head, self._block = None, b""
-        try:
-            section: Headers = list(self._decoder.decode(block, raw=True))
-        except hpack.OversizedHeaderListError as exc:
-            raise _too_much(f"header list over {self.limits.max_header_list} octets") from exc
-        except hpack.HPACKError as exc:
-            raise RemoteProtocolError(ErrorCode.COMPRESSION_ERROR, f"HPACK: {exc}") from exc
+    def _end_block(self, stream_id: int) -> None:
+        section, end_stream = self._reader.end(), self._reader.end_stream
         stream = self.streams.get(stream_id)
         if stream is not None:
             self._later_headers(stream, section, end_stream)
-        elif self.role is Role.SERVER and self._is_peers(stream_id) and self._is_idle(stream_id):
+        elif not self._ids.is_idle(stream_id):
+            self._late_headers(stream_id)
+        elif self.role is Role.SERVER and self._ids.is_peers(stream_id):
             self._request(stream_id, section, end_stream)
-        elif self._is_idle(stream_id):
-            raise _protocol_error(f"HEADERS on idle stream {stream_id}")
-        elif not self._ended.get(stream_id, True):
+        else:
+            raise protocol_error(f"HEADERS on idle stream {stream_id}")
+
+    def _late_headers(self, stream_id: int) -> None:
+        """HEADERS on a stream that is gone; no matter if they crossed a reset of ours."""
+        if self._ids.was_skipped(stream_id):
+            text = f"HEADERS on stream {stream_id} after a higher one, {self._ids.highest}"
+            raise protocol_error(text)
+        if self._ids.ended_by_peer(stream_id):
             text = f"HEADERS on stream {stream_id}, which has ended"
             raise RemoteProtocolError(ErrorCode.STREAM_CLOSED, text)
-        # else: it crossed a reset of ours, or ended too long ago to tell.
 
     def _request(self, stream_id: int, section: Headers, end_stream: bool) -> None:
-        self._highest_peer_id = stream_id
-        if self._refused_above is not None and stream_id > self._refused_above:
+        self._ids.highest = stream_id
+        if self._ids.is_refused(stream_id):
             return
         if self._peer_streams >= self.limits.max_concurrent_streams:
             text = f"more than {self.limits.max_concurrent_streams} streams at once"
             raise StreamProtocolError(stream_id, ErrorCode.REFUSED_STREAM, text)
-        extended = bool(self.local.get(Setting.ENABLE_CONNECT_PROTOCOL))
+        extended = bool(self._local.greatest(Setting.ENABLE_CONNECT_PROTOCOL))
         method = headers.check_request(stream_id, section, extended)
-        length = headers.content_length(stream_id, section)
+        is_connect = method == b"CONNECT"
+        length = None if is_connect else headers.content_length(stream_id, section)
+        if end_stream and length:
+            raise _short_body(stream_id, length)
         stream = self._new_stream(stream_id)
         self._peer_streams += 1
-        stream.is_connect = method == b"CONNECT"
-        stream.body_left = None if stream.is_connect else length
-        stream.head_received = True
+        stream.is_connect = is_connect
+        stream.body_left = length
         stream.move_remote(StreamInput.RECV_HEADERS)
+        stream.got_head()
         self._end_remote(stream, end_stream)
         self.on_event(RequestReceived(stream_id, section, end_stream))
 
     def _later_headers(self, stream: Stream, section: Headers, end_stream: bool) -> None:
         """A response (client role), or trailers (both)."""
         stream.move_remote(StreamInput.RECV_HEADERS)
-        if self.role is Role.SERVER or stream.head_received:
+        if stream.head_received:
             self._trailers(stream, section, end_stream)
             return
         status = headers.check_response(stream.id, section)
         if status.startswith(b"1"):
             if end_stream:
-                raise _stream_error(stream.id, f"response {status!r} ends the stream")
+                raise stream_error(stream.id, f"response {status!r} ends the stream")
+            self._allowances.spend(Work.INFORMATIONAL)
             self.on_event(InformationalReceived(stream.id, section))
             return
-        stream.head_received = True
-        if stream.is_connect and not status.startswith(b"2"):
-            stream.is_connect = False
-        no_body = stream.body_left == 0 or not headers.has_body(b"", status)
+        stream.is_connect = stream.is_connect and status.startswith(b"2")
         if not stream.is_connect:
-            length = headers.content_length(stream.id, section)
-            stream.body_left = 0 if no_body else length
+            to_head = stream.is_head
+            stream.body_left = headers.response_length(stream.id, section, status, to_head)
+        stream.got_head()
         self._end_remote(stream, end_stream)
         self.on_event(ResponseReceived(stream.id, section, end_stream))
 
     def _trailers(self, stream: Stream, section: Headers, end_stream: bool) -> None:
         if stream.is_connect:
-            raise _stream_error(stream.id, "HEADERS on a connected stream (section 8.5)")
+            raise stream_error(stream.id, "HEADERS on a connected stream (section 8.5)")
         if not end_stream:
-            raise _stream_error(stream.id, "trailers do not end the stream")
+            raise stream_error(stream.id, "trailers do not end the stream")
         headers.check_trailers(stream.id, section)
         self._end_remote(stream, end_stream)
         self.on_event(TrailersReceived(stream.id, section))
@@ -191,12 +194,12 @@ class Control(Sending):
         if not end_stream:
             return
         if stream.body_left:
-            raise _stream_error(stream.id, f"{stream.body_left} octets less than content-length")
+            raise _short_body(stream.id, stream.body_left)
         stream.move_remote(StreamInput.RECV_END)
         if stream.state is StreamState.CLOSED:
             self._forget(stream, reset_by_us=False)
 
-    # -- the rest -----------------------------------------------------------------------------
+    # -- streams ------------------------------------------------------------------------------
 
     def _priority(self, flags: int, stream_id: int, payload: bytes) -> None:
         if not stream_id:
@@ -206,83 +209,122 @@ class Control(Sending):
             text = f"PRIORITY frame of {len(payload)} octets, allowed: 5"
             raise StreamProtocolError(stream_id, ErrorCode.FRAME_SIZE_ERROR, text)
         if _dependency(payload) == stream_id:
-            raise _depends_on_itself(stream_id)
+            raise stream_error(stream_id, "the stream depends on itself")
 
     def _rst_stream(self, flags: int, stream_id: int, payload: bytes) -> None:
         code = frame.parse_u32("RST_STREAM", payload)
-        if not stream_id or self._is_idle(stream_id):
-            raise _protocol_error(f"RST_STREAM on idle stream {stream_id}")
-        self._allowances.spend(Work.RESET)
+        if not stream_id or self._ids.is_idle(stream_id):
+            raise protocol_error(f"RST_STREAM on idle stream {stream_id}")
         stream = self.streams.get(stream_id)
         if stream is None:
+            self._allowances.spend(Work.IGNORED)
             return
+        if not stream.head_sent:
+            self._allowances.spend(Work.RESET)
         stream.move_remote(StreamInput.RECV_RESET)
-        stream.receiver = None
         self._forget(stream, reset_by_us=False)
         self.on_event(StreamReset(stream_id, code, by_peer=True))
 
+    def _push_promise(self, flags: int, stream_id: int, payload: bytes) -> None:
+        raise protocol_error("PUSH_PROMISE, which was never allowed")
+
+    def _window_update(self, flags: int, stream_id: int, payload: bytes) -> None:
+        increment = frame.parse_u32("WINDOW_UPDATE", payload) & 0x7FFFFFFF
+        self._earn_window_updates()
+        self._allowances.spend(Work.WINDOW_UPDATE)
+        if stream_id and self._ids.is_idle(stream_id):
+            raise protocol_error(f"WINDOW_UPDATE on idle stream {stream_id}")
+        if not increment:
+            text = f"WINDOW_UPDATE of 0 octets on stream {stream_id}"
+            raise stream_error(stream_id, text) if stream_id else protocol_error(text)
+        if not stream_id:
+            self.send_window = raised(self.send_window, increment, 0)
+            self._octets_granted += increment
+            if self.blocked and self.send_window > 0:
+                self.blocked = False
+                self.on_event(WindowOpened(0))
+            return
+        stream = self.streams.get(stream_id)
+        if stream is not None:
+            stream.send_window = raised(stream.send_window, increment, stream_id)
+            self._announce_window(stream)
+
+    def _earn_window_updates(self) -> None:
+        """DATA that we sent earns the peer two for each frame, and two for each 4 KiB: some
+        credit each piece as they read it."""
+        frames = self.data_frames_sent - self._data_frames_counted
+        octets = self._octets_granted - self.send_window - self._octets_counted
+        if frames:
+            self._allowances.grant(Work.WINDOW_UPDATE, 2 * frames + (octets >> 11))
+            self._data_frames_counted += frames
+            self._octets_counted += octets
+
+    def _announce_window(self, stream: Stream) -> None:
+        """Tell a sender who waits for ``stream``'s window that it is open."""
+        if stream.blocked and stream.send_window > 0:
+            stream.blocked = False
+            self.on_event(WindowOpened(stream.id))
+
+    # -- the connection -----------------------------------------------------------------------
+
     def _settings(self, flags: int, stream_id: int, payload: bytes) -> None:
         if stream_id:
-            raise _protocol_error(f"SETTINGS on stream {stream_id}")
+            raise protocol_error(f"SETTINGS on stream {stream_id}")
         if flags & Flag.ACK:
             self._settings_acknowledged(payload)
             return
         settings = frame.parse_settings(payload)
+        if len(settings) > self.limits.max_settings:
+            raise too_much(f"{len(settings)} settings, allowed: {self.limits.max_settings}")
         for code, value in settings:
             check_setting(code, value)
         self._allowances.spend(Work.SETTINGS)
         for code, value in settings:
-            self._apply(code, value)
+            if code == Setting.HEADER_TABLE_SIZE:  # the least of all counts, not only the last
+                self._writer.limit_table(value)
+        for code, value in dict(settings).items():
+            if code in KNOWN:
+                self._apply(code, value)
         self._reply(frame.serialize(FrameType.SETTINGS, Flag.ACK, 0))
         self.on_event(SettingsReceived(dict(settings)))
-        self._announce_windows()
+        for stream in list(self.streams.values()):
+            self._announce_window(stream)
 
     def _settings_acknowledged(self, payload: bytes) -> None:
         if payload:
             raise frame.size_error("SETTINGS ACK", len(payload), "0")
-        if not self._unacknowledged_settings:
+        if not self._local.acknowledge():
             self._allowances.spend(Work.SETTINGS)
             return
-        settings = self._unacknowledged_settings.pop(0)
-        window = settings.get(Setting.INITIAL_WINDOW_SIZE, self._initial_window)
-        if window < self._initial_window:
-            self._change_initial_window(window)
-        self.local = {**self.local, **settings}
+        self._enforce_settings()
         self.on_event(SettingsAcknowledged())
 
     def _apply(self, code: int, value: int) -> None:
         if code == Setting.INITIAL_WINDOW_SIZE:
-            change = value - self.peer[code]
-            for stream in self.streams.values():
-                try:
-                    stream.send_window = raised(stream.send_window, change, stream.id)
-                except StreamProtocolError as exc:  # section 6.9.2: of the connection
-                    raise RemoteProtocolError(exc.code, str(exc)) from exc
+            self._move_send_windows(value - self.peer[code])
         elif code == Setting.MAX_FRAME_SIZE:
             self.peer_max_frame = value
-        elif code == Setting.HEADER_TABLE_SIZE:
-            self._encoder.header_table_size = min(value, DEFAULT_TABLE_SIZE)
         elif code == Setting.ENABLE_PUSH and value and self.role is Role.CLIENT:
-            raise _protocol_error("a server announced ENABLE_PUSH")
+            raise protocol_error("a server announced ENABLE_PUSH")
         elif code == Setting.ENABLE_CONNECT_PROTOCOL and not value and self.peer[code]:
-            raise _protocol_error("ENABLE_CONNECT_PROTOCOL taken back")
+            raise protocol_error("ENABLE_CONNECT_PROTOCOL taken back")
         self.peer[code] = value
 
-    def _announce_windows(self) -> None:
-        for stream in list(self.streams.values()):
-            if stream.blocked and stream.send_window > 0:
-                stream.blocked = False
-                self.on_event(WindowOpened(stream.id))
-
-    def _push_promise(self, flags: int, stream_id: int, payload: bytes) -> None:
-        raise _protocol_error("PUSH_PROMISE, which was never allowed")
+    def _move_send_windows(self, change: int) -> None:
+        for stream in self.streams.values():
+            try:
+                stream.send_window = raised(stream.send_window, change, stream.id)
+            except StreamProtocolError as exc:  # section 6.9.2: an error of the connection
+                raise RemoteProtocolError(exc.code, str(exc)) from exc
 
     def _ping(self, flags: int, stream_id: int, payload: bytes) -> None:
         if stream_id:
-            raise _protocol_error(f"PING on stream {stream_id}")
+            raise protocol_error(f"PING on stream {stream_id}")
         if len(payload) != 8:
             raise frame.size_error("PING", len(payload), "8")
-        self._allowances.spend(Work.PING)
+        if self.data_frames_sent == self._data_frames_at_ping:
+            self._allowances.spend(Work.PING)
+        self._data_frames_at_ping = self.data_frames_sent
         if flags & Flag.ACK:
             self.on_event(PingAcknowledged(payload))
         else:
@@ -290,43 +332,21 @@ class Control(Sending):
 
     def _goaway(self, flags: int, stream_id: int, payload: bytes) -> None:
         if stream_id:
-            raise _protocol_error(f"GOAWAY on stream {stream_id}")
+            raise protocol_error(f"GOAWAY on stream {stream_id}")
         last, code, debug = frame.parse_goaway(payload)
+        self._allowances.spend(Work.GOAWAY)
         self.state = ConnectionState.DRAINING
-        refused = [s for s in self.streams.values() if not self._is_peers(s.id) and s.id > last]
+        refused = [s for s in self.streams.values() if s.id > last and not self._ids.is_peers(s.id)]
         for stream in refused:
             stream.move_remote(StreamInput.RECV_RESET)
-            stream.receiver = None
             self._forget(stream, reset_by_us=True)
         self.on_event(GoAwayReceived(last, code, debug[: self.limits.max_debug_data]))
         for stream in refused:
-            self.on_event(StreamReset(stream.id, ErrorCode.REFUSED_STREAM, by_peer=True))
+            self._tell_refused(stream)
 
-    def _window_update(self, flags: int, stream_id: int, payload: bytes) -> None:
-        increment = frame.parse_u32("WINDOW_UPDATE", payload) & 0x7FFFFFFF
-        if self._frames_counted != self.data_frames_sent:
-            earned = 2 * (self.data_frames_sent - self._frames_counted)
-            self._allowances.grant(Work.WINDOW_UPDATE, earned)
-            self._frames_counted = self.data_frames_sent
-        self._allowances.spend(Work.WINDOW_UPDATE)
-        if stream_id and self._is_idle(stream_id):
-            raise _protocol_error(f"WINDOW_UPDATE on idle stream {stream_id}")
-        if not increment:
-            error = _stream_error if stream_id else _connection_error
-            raise error(stream_id, "WINDOW_UPDATE of 0 octets")
-        if not stream_id:
-            self.send_window = raised(self.send_window, increment, 0)
-            if self.blocked and self.send_window > 0:
-                self.blocked = False
-                self.on_event(WindowOpened(0))
-            return
-        stream = self.streams.get(stream_id)
-        if stream is None:
-            return
-        stream.send_window = raised(stream.send_window, increment, stream_id)
-        if stream.blocked and stream.send_window > 0:
-            stream.blocked = False
-            self.on_event(WindowOpened(stream_id))
+    def _tell_refused(self, stream: Stream) -> None:
+        if self.state is not ConnectionState.CLOSED:
+            self.on_event(StreamReset(stream.id, ErrorCode.REFUSED_STREAM, by_peer=True))
 
 
 _HANDLERS: dict[int, Callable[[Control, int, int, bytes], None]] = {
@@ -346,25 +366,9 @@ def _dependency(payload: bytes) -> int:
     return int.from_bytes(payload[:4], "big") & 0x7FFFFFFF
 
 
-def _depends_on_itself(stream_id: int) -> StreamProtocolError:
-    return _stream_error(stream_id, "the stream depends on itself")
-
-
 def _on_stream_zero(name: str) -> RemoteProtocolError:
-    return _protocol_error(f"{name} on stream 0")
+    return protocol_error(f"{name} on stream 0")
 
 
-def _protocol_error(text: str) -> RemoteProtocolError:
-    return RemoteProtocolError(ErrorCode.PROTOCOL_ERROR, text)
-
-
-def _connection_error(stream_id: int, text: str) -> RemoteProtocolError:
-    return _protocol_error(text)
-
-
-def _stream_error(stream_id: int, text: str) -> StreamProtocolError:
-    return StreamProtocolError(stream_id, ErrorCode.PROTOCOL_ERROR, text)
-
-
-def _too_much(text: str) -> RemoteProtocolError:
-    return RemoteProtocolError(ErrorCode.ENHANCE_YOUR_CALM, text)
+def _short_body(stream_id: int, missing: int) -> StreamProtocolError:
+    return stream_error(stream_id, f"{missing} octets less than content-length")

@@ -53,3 +53,18 @@ class StreamProtocolError(ProtocolError):
         super().__init__(message)
         self.stream_id = stream_id
         self.code = code
+
+
+def protocol_error(text: str) -> RemoteProtocolError:
+    """The commonest fault of a connection."""
+    return RemoteProtocolError(ErrorCode.PROTOCOL_ERROR, text)
+
+
+def too_much(text: str) -> RemoteProtocolError:
+    """For a peer that makes us store or do more than a limit allows."""
+    return RemoteProtocolError(ErrorCode.ENHANCE_YOUR_CALM, text)
+
+
+def stream_error(stream_id: int, text: str) -> StreamProtocolError:
+    """The commonest fault of a stream, a malformed message included (RFC 9113 section 8.1.1)."""
+    return StreamProtocolError(stream_id, ErrorCode.PROTOCOL_ERROR, text)

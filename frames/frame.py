@@ -1,7 +1,7 @@
 """Frames as octets: headers, payload layouts, and their checks (RFC 9113 sections 4 and 6).
 
 Knows no connection and no stream states. DATA is not here: its payload is never copied into an
-object (`receiving.Receiving` and `transmit.TransmitBuffer` handle it in place).
+object (`connection.Connection` and `transmit.TransmitBuffer` handle it in place).
 """
 
 import struct

@@ -1,9 +1,14 @@
 """Header sections: what RFC 9113 section 8 allows in requests, responses and trailers."""
 
 import re
+from collections.abc import Generator
+from contextlib import contextmanager
 
-from frames.errors import ErrorCode, LocalProtocolError, StreamProtocolError
+from frames.errors import LocalProtocolError, StreamProtocolError, stream_error
 from frames.events import Headers
+
+FIELD_OVERHEAD = 32
+"""What each field counts beyond its octets (RFC 9113 section 6.5.2, RFC 7541 section 4.1)."""
 
 _NAME = re.compile(rb":?[!#$%&'*+\-.^_`|~0-9a-z]+\Z")
 _BAD_VALUE = re.compile(rb"[\x00\r\n]|\A[ \t]|[ \t]\Z")
@@ -11,15 +16,18 @@ _CONNECTION_SPECIFIC = frozenset(
     {b"connection", b"proxy-connection", b"keep-alive", b"transfer-encoding", b"upgrade"}
 )
 _REQUEST_PSEUDO = frozenset({b":method", b":scheme", b":authority", b":path", b":protocol"})
-_STATUS = re.compile(rb"[1-5][0-9][0-9]\Z")
+_RESPONSE_PSEUDO = frozenset({b":status"})
+_NO_PSEUDO: frozenset[bytes] = frozenset()
+_STATUS = re.compile(rb"[1-9][0-9][0-9]\Z")
 _NO_BODY = frozenset({b"204", b"304"})
+_DEFAULT_PORTS = {b"http": b":80", b"https": b":443"}
 
 
 def check_request(stream_id: int, headers: Headers, extended_connect: bool) -> bytes:
     """Refuse a malformed request; returns its method.
 
     Args:
-      extended_connect: whether we announced SETTINGS_ENABLE_CONNECT_PROTOCOL (RFC 8441).
+      extended_connect: whether the server announced SETTINGS_ENABLE_CONNECT_PROTOCOL (RFC 8441).
     Raises:
       StreamProtocolError: PROTOCOL_ERROR.
     Source: RFC 9113 sections 8.2, 8.3.1, 8.5; RFC 8441 section 4.
@@ -27,27 +35,29 @@ def check_request(stream_id: int, headers: Headers, extended_connect: bool) -> b
     pseudo = _check_fields(stream_id, headers, _REQUEST_PSEUDO)
     method = pseudo.get(b":method")
     if not method:
-        raise _malformed(stream_id, "request without :method")
+        raise stream_error(stream_id, "request without :method")
     if b":protocol" in pseudo and not (extended_connect and method == b"CONNECT"):
-        raise _malformed(stream_id, ":protocol without extended CONNECT")
+        raise stream_error(stream_id, ":protocol without extended CONNECT")
     if method == b"CONNECT" and b":protocol" not in pseudo:
         if not pseudo.get(b":authority") or b":scheme" in pseudo or b":path" in pseudo:
-            raise _malformed(stream_id, "CONNECT takes :authority, and neither :scheme nor :path")
-    elif not pseudo.get(b":scheme") or not pseudo.get(b":path"):
-        raise _malformed(stream_id, "request without :scheme or :path")
+            text = "CONNECT takes :authority, and neither :scheme nor :path"
+            raise stream_error(stream_id, text)
+        return method
+    _check_target(stream_id, method, pseudo)
+    _check_host(stream_id, headers, pseudo)
     return method
 
 
 def check_response(stream_id: int, headers: Headers) -> bytes:
-    """Refuse a malformed response; returns its status.
+    """Refuse a malformed response; returns its status, three digits.
 
     Raises:
-      StreamProtocolError: PROTOCOL_ERROR.
-    Source: RFC 9113 section 8.3.2.
+      StreamProtocolError: PROTOCOL_ERROR; also for 101, which HTTP/2 does not have.
+    Source: RFC 9113 sections 8.2, 8.3.2, 8.6.
     """
-    status = _check_fields(stream_id, headers, frozenset({b":status"})).get(b":status", b"")
+    status = _check_fields(stream_id, headers, _RESPONSE_PSEUDO).get(b":status", b"")
     if not _STATUS.match(status) or status == b"101":
-        raise _malformed(stream_id, f"response with :status {status!r}")
+        raise stream_error(stream_id, f"response with :status {status!r}")
     return status
 
 
@@ -58,7 +68,16 @@ def check_trailers(stream_id: int, headers: Headers) -> None:
       StreamProtocolError: PROTOCOL_ERROR.
     Source: RFC 9113 section 8.1.
     """
-    _check_fields(stream_id, headers, frozenset())
+    _check_fields(stream_id, headers, _NO_PSEUDO)
+
+
+@contextmanager
+def ours() -> Generator[None, None, None]:
+    """What a check finds inside is our caller's mistake: LocalProtocolError."""
+    try:
+        yield
+    except StreamProtocolError as exc:
+        raise LocalProtocolError(str(exc)) from exc
 
 
 def content_length(stream_id: int, headers: Headers) -> int | None:
@@ -73,25 +92,26 @@ def content_length(stream_id: int, headers: Headers) -> int | None:
         return None
     value = values.pop()
     if values or not value.isdigit() or len(value) > 18:
-        raise _malformed(stream_id, "content-length is not one number")
+        raise stream_error(stream_id, "content-length is not one number")
     return int(value)
 
 
-def has_body(method: bytes, status: bytes) -> bool:
-    """Whether a response may have a body at all (RFC 9110 section 6.4.1)."""
-    return method != b"HEAD" and status not in _NO_BODY
+def response_length(stream_id: int, headers: Headers, status: bytes, to_head: bool) -> int | None:
+    """Octets of body that a response promises, None if it does not say.
 
-
-def check_local(headers: Headers) -> None:
-    """Refuse to send what a peer would have to refuse.
-
+    Args:
+      to_head: whether the request was HEAD: its response has the content-length of a GET's.
     Raises:
-      LocalProtocolError: upper case, bad octets, pseudo-headers behind others.
+      StreamProtocolError: as `content_length`.
+    Source: RFC 9110 section 6.4.1.
     """
-    try:
-        _check_fields(0, headers, _REQUEST_PSEUDO | {b":status"})
-    except StreamProtocolError as exc:
-        raise LocalProtocolError(str(exc)) from exc
+    length = content_length(stream_id, headers)
+    return 0 if to_head or status in _NO_BODY else length
+
+
+def list_size(headers: Headers) -> int:
+    """Size of a header section as SETTINGS_MAX_HEADER_LIST_SIZE counts it."""
+    return sum(len(name) + len(value) + FIELD_OVERHEAD for name, value in headers)
 
 
 def _check_fields(
@@ -102,17 +122,39 @@ def _check_fields(
     regular = False
     for name, value in headers:
         if not _NAME.match(name) or _BAD_VALUE.search(value):
-            raise _malformed(stream_id, f"header field {name!r} has octets that are not allowed")
+            text = f"header field {name[:64]!r} has octets that are not allowed"
+            raise stream_error(stream_id, text)
         if name[0] == 0x3A:  # ":"
             if regular or name in pseudo or name not in allowed_pseudo:
-                raise _malformed(stream_id, f"pseudo-header {name!r} unknown, twice or late")
+                text = f"pseudo-header {name[:64]!r} not allowed here, twice or late"
+                raise stream_error(stream_id, text)
             pseudo[name] = value
             continue
         regular = True
-        if name in _CONNECTION_SPECIFIC or (name == b"te" and value != b"trailers"):
-            raise _malformed(stream_id, f"connection-specific header field {name!r}")
+        if name in _CONNECTION_SPECIFIC or (name == b"te" and value.lower() != b"trailers"):
+            raise stream_error(stream_id, f"connection-specific header field {name!r}")
     return pseudo
 
 
-def _malformed(stream_id: int, text: str) -> StreamProtocolError:
-    return StreamProtocolError(stream_id, ErrorCode.PROTOCOL_ERROR, text)
+def _check_target(stream_id: int, method: bytes, pseudo: dict[bytes, bytes]) -> None:
+    """Section 8.3.1: scheme and path must be there, and an http path starts with a slash."""
+    scheme, path = pseudo.get(b":scheme"), pseudo.get(b":path")
+    if not scheme or not path:
+        raise stream_error(stream_id, "request without :scheme or :path")
+    asterisk = path == b"*" and method == b"OPTIONS"
+    if scheme in _DEFAULT_PORTS and not path.startswith(b"/") and not asterisk:
+        raise stream_error(stream_id, ":path does not start with a slash")
+
+
+def _check_host(stream_id: int, headers: Headers, pseudo: dict[bytes, bytes]) -> None:
+    """Section 8.3.1: a Host field must not name another authority."""
+    hosts = {value for name, value in headers if name == b"host"}
+    if not hosts:
+        return
+    port = _DEFAULT_PORTS.get(pseudo[b":scheme"], b"")
+    authority = pseudo.get(b":authority")
+    named = {host.lower().removesuffix(port) for host in hosts}
+    if authority is not None:
+        named.add(authority.lower().removesuffix(port))
+    if len(named) > 1:
+        raise stream_error(stream_id, "host differs from :authority")

@@ -3,18 +3,20 @@
 from dataclasses import dataclass
 from enum import Enum
 
-from frames.errors import ErrorCode, RemoteProtocolError
+from frames.errors import too_much
 
 
 class Work(Enum):
     """Kinds of frames that cost us more than the peer, each with an allowance of its own."""
 
-    RESET = "RST_STREAM frames"
-    PING = "PING frames"
+    RESET = "RST_STREAM frames on unanswered streams"
+    PING = "PING frames without DATA between them"
     SETTINGS = "SETTINGS frames"
     EMPTY_DATA = "empty DATA frames"
     WINDOW_UPDATE = "WINDOW_UPDATE frames"
-    IGNORED = "PRIORITY and unknown frames"
+    INFORMATIONAL = "1xx responses"
+    IGNORED = "frames that change nothing (PRIORITY, unknown types, resets of streams long gone)"
+    GOAWAY = "GOAWAY frames"
     STREAM_ERROR = "frames that broke their stream"
 
 
@@ -27,17 +29,32 @@ class Rate:
 
 
 DEFAULT_RATES: dict[Work, Rate] = {
-    # Rapid reset (CVE-2023-44487): resets are cheap for the peer and dear for us.
+    # Rapid reset (CVE-2023-44487): resets are cheap for the peer and dear for us. A stream that
+    # we opened or answered may be reset at any rate.
     Work.RESET: Rate(400, 200),
-    # grpc-go sends one PING for each round trip under traffic: thousands a second on a LAN.
-    Work.PING: Rate(10_000, 10_000),
+    # grpc-go sends one PING for each round trip under traffic, thousands a second on a LAN: a
+    # PING is free if DATA of ours went out since the last one.
+    Work.PING: Rate(1_000, 100),
     Work.SETTINGS: Rate(100, 20),
-    Work.EMPTY_DATA: Rate(200, 100),
-    # On top of these, two for each DATA frame that we send (`Connection` counts them).
-    Work.WINDOW_UPDATE: Rate(2_000, 1_000),
-    Work.IGNORED: Rate(1_000, 500),
+    # On top of these, a few for each new stream: see PER_STREAM.
+    Work.EMPTY_DATA: Rate(1_000, 100),
+    Work.INFORMATIONAL: Rate(10_000, 100),
+    Work.IGNORED: Rate(10_000, 1_000),
+    # On top of these, some for the DATA that we send. The burst has to cover all that may be
+    # in flight in small frames, each of them credited twice.
+    Work.WINDOW_UPDATE: Rate(100_000, 1_000),
+    Work.GOAWAY: Rate(10, 1),
+    # Also MadeYouReset (CVE-2025-8671): what makes us reset is as dear as a reset.
     Work.STREAM_ERROR: Rate(200, 50),
 }
+
+PER_STREAM: dict[Work, int] = {
+    Work.EMPTY_DATA: 2,
+    Work.WINDOW_UPDATE: 4,  # browsers open each stream's window by hand
+    Work.INFORMATIONAL: 2,
+    Work.IGNORED: 4,  # PRIORITY, PRIORITY_UPDATE (RFC 9218), a reset that crosses our end
+}
+"""What each new stream adds to the allowances."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,21 +69,27 @@ class Limits:
     """Encoded size of a header section with all its CONTINUATION frames."""
     max_continuations: int = 8
     """CONTINUATION frames behind one HEADERS frame (CVE-2024-27316 and relatives)."""
+    max_settings: int = 32
+    """Entries of one SETTINGS frame."""
     max_queued_replies: int = 1_000
     """Answers (PING and SETTINGS ACKs, resets) waiting for a peer that does not read."""
+    max_unsent: int = 4 * 1024 * 1024
+    """Octets waiting for a peer that does not read, above which it may not make us say more:
+    responses that nobody fetches, credit for DATA that should not have come."""
     max_debug_data: int = 1_024
     """Of a GOAWAY's text, how much is kept."""
     max_window: int = 4 * 1024 * 1024
     """A stream's receive window grows up to this while its octets are consumed."""
     rates: tuple[tuple[Work, Rate], ...] = tuple(DEFAULT_RATES.items())
+    """Kinds of work that are not in here keep their `DEFAULT_RATES`."""
 
 
 class Allowances:
     """Token buckets by kind of work. Has no clock: `refill` is told the time."""
 
     def __init__(self, rates: tuple[tuple[Work, Rate], ...]) -> None:
-        self._rates = dict(rates)
-        self._left = {work: float(rate.burst) for work, rate in rates}
+        self._rates = DEFAULT_RATES | dict(rates)
+        self._left = {work: float(rate.burst) for work, rate in self._rates.items()}
         self._refilled: float | None = None
 
     def spend(self, work: Work) -> None:
@@ -78,8 +101,9 @@ class Allowances:
         left = self._left[work]
         if left < 1:
             rate = self._rates[work]
-            text = f"more than {rate.burst} {work.value} at once and {rate.per_second} a second"
-            raise RemoteProtocolError(ErrorCode.ENHANCE_YOUR_CALM, text)
+            raise too_much(
+                f"too many {work.value}, allowed: {rate.burst} at once, {rate.per_second} a second"
+            )
         self._left[work] = left - 1
 
     def refill(self, now: float) -> None:
@@ -93,3 +117,8 @@ class Allowances:
     def grant(self, work: Work, amount: int) -> None:
         """Add ``amount``, earned by useful traffic; never above the burst."""
         self._left[work] = min(self._rates[work].burst, self._left[work] + amount)
+
+    def grant_stream(self) -> None:
+        """Add what a new stream earns (`PER_STREAM`)."""
+        for work, amount in PER_STREAM.items():
+            self.grant(work, amount)

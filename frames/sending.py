@@ -7,27 +7,20 @@ changed the state and put its frames into the buffer.
 from collections.abc import Callable, Mapping
 from enum import Enum
 
-import hpack
-
 from frames import frame
+from frames.blocks import BlockReader, BlockWriter
 from frames.errors import ErrorCode, LocalProtocolError
 from frames.events import Event, Headers
-from frames.frame import Flag, FrameType
-from frames.headers import check_local
+from frames.frame import MAX_STREAM_ID, MAX_WINDOW, Flag, FrameType
+from frames.headers import check_request, check_response, check_trailers, list_size, ours
 from frames.limits import Allowances, Limits
-from frames.settings import DEFAULT_WINDOW, DEFAULTS, MIN_MAX_FRAME, Setting
+from frames.settings import DEFAULT_WINDOW, DEFAULTS, MIN_MAX_FRAME, LocalSettings, Setting
 from frames.stream import Stream, StreamInput, StreamState
-from frames.transmit import TransmitBuffer
+from frames.streamids import Role, StreamIds
+from frames.transmit import DATA_LIMIT, TransmitBuffer
 from frames.window import WindowBudget
 
-_REMEMBERED_STREAMS = 1_000
-
-
-class Role(Enum):
-    """Which side of HTTP/2 this is: the client opens streams, with odd ids."""
-
-    CLIENT = 1
-    SERVER = 2
+_ROOM = DATA_LIMIT - frame.HEADER_SIZE
 
 
 class ConnectionState(Enum):
@@ -43,11 +36,14 @@ class Sending:
 
     Args:
       role: our side of HTTP/2.
-      on_event: called for each event, in order, from within `Connection.receive`.
-      settings: what we announce beyond the defaults of RFC 9113.
+      on_event: called for each event, in order, from within `Connection.receive`. It may call
+        anything of the connection but `Connection.receive`; so may a stream's receiver.
+      settings: what we announce beyond the defaults of RFC 9113 and what ``limits`` say.
       receive_window: octets the peer may have in flight on the whole connection. Credited on
         receipt, so that a stream nobody reads cannot use up the others' credit.
       budget: bounds the growth of stream windows, over all connections that share it.
+    Raises:
+      LocalProtocolError: settings that are not allowed.
     """
 
     def __init__(
@@ -70,26 +66,26 @@ class Sending:
         self.blocked = False
         """Set by a sender that waits for the connection's window; `WindowOpened(0)` clears it."""
         self.data_frames_sent = 0
-        self.local = self._announced(settings or {})
-        self._initial_window = self.local.get(Setting.INITIAL_WINDOW_SIZE, DEFAULT_WINDOW)
-        self.max_frame = self.local.get(Setting.MAX_FRAME_SIZE, MIN_MAX_FRAME)
         self.peer: dict[int, int] = dict(DEFAULTS)
+        """The peer's settings in force, those that RFC 9113 and RFC 8441 name."""
         self.peer_max_frame = self.peer[Setting.MAX_FRAME_SIZE]
         self.send_window = DEFAULT_WINDOW
         self.receive_window = max(receive_window, DEFAULT_WINDOW)
+        self.max_frame = MIN_MAX_FRAME
+        self._local = LocalSettings()
+        self._local.check(settings or {})
+        self._first_settings = dict(settings or {})
+        self._initial_window = DEFAULT_WINDOW
         self._window_size = self.receive_window
         self._unacked = 0
-        self._unacknowledged_settings: list[dict[int, int]] = []
-        self._encoder = hpack.Encoder()
+        self._writer = BlockWriter()
+        self._reader = BlockReader(self.limits)
         self._allowances = Allowances(self.limits.rates)
         self._queued_replies = 0
-        self._next_id = 1 if role is Role.CLIENT else 2
-        self._highest_peer_id = 0
+        self._ids = StreamIds(role)
         self._peer_streams = 0
-        self._last_accepted: int | None = None
-        self._refused_above: int | None = None
-        self._ended: dict[int, bool] = {}
-        """Streams that ended lately: id → whether a reset of ours ended it."""
+        """How many of ``streams`` the peer opened."""
+        self._said_goaway = False
 
     # -- connection ---------------------------------------------------------------------------
 
@@ -97,19 +93,24 @@ class Sending:
         """Say hello: preface (client role), SETTINGS, and our window. Call once, first."""
         if self.role is Role.CLIENT:
             self.tx.append(frame.PREFACE)
-        self.send_settings({k: v for k, v in self.local.items() if v != DEFAULTS.get(k)})
+        self._announce(self._from_limits() | self._first_settings)
         if self.receive_window > DEFAULT_WINDOW:
             self._send_window_update(0, self.receive_window - DEFAULT_WINDOW)
 
     def send_settings(self, settings: Mapping[int, int]) -> None:
         """Announce settings. They bind the peer once it acknowledges them; what gives it more
-        than before is granted from now on."""
+        than before is granted from now on.
+
+        Raises:
+          LocalProtocolError: a value that is not allowed, or an initial window that would lift
+            an open stream's above 2^31-1.
+        """
         self._require_not_closed()
-        self.tx.append(frame.serialize_settings(settings.items()))
-        self._unacknowledged_settings.append(dict(settings))
-        window = settings.get(Setting.INITIAL_WINDOW_SIZE, self._initial_window)
-        if window > self._initial_window:
-            self._change_initial_window(window)
+        self._local.check(settings)
+        growth = settings.get(Setting.INITIAL_WINDOW_SIZE, 0) - self._initial_window
+        if any(stream.window_size + growth > MAX_WINDOW for stream in self.streams.values()):
+            raise LocalProtocolError("INITIAL_WINDOW_SIZE too large for a stream that has grown")
+        self._announce(settings)
 
     def send_ping(self, data: bytes) -> None:
         """Ask for a `PingAcknowledged` with the same 8 octets."""
@@ -122,21 +123,27 @@ class Sending:
         """Take no new streams of the peer's, open none; those open run to their end.
 
         Streams that the peer opened before it saw this are still taken: the GOAWAY names the
-        highest id there is. `send_goaway` then names the real one.
+        highest id there is. `send_goaway`, a round trip later, then names the real one.
         """
-        if self.state is ConnectionState.OPEN:
-            self.state = ConnectionState.DRAINING
-            self.tx.append(frame.serialize_goaway(frame.MAX_STREAM_ID, ErrorCode.NO_ERROR, b""))
+        if self._said_goaway or self.state is ConnectionState.CLOSED:
+            return
+        self._said_goaway = True
+        self.state = ConnectionState.DRAINING
+        self.tx.append(frame.serialize_goaway(MAX_STREAM_ID, ErrorCode.NO_ERROR, b""))
 
     def send_goaway(self, code: ErrorCode = ErrorCode.NO_ERROR, debug: bytes = b"") -> None:
-        """Refuse all streams above the highest seen so far. With an error code: the connection
-        is over at once."""
+        """Refuse all streams above the highest seen so far. With an error code the connection is
+        over at once: as after `close`, but what waits in ``tx`` may still be sent."""
         if self.state is ConnectionState.CLOSED:
             return
-        if self._refused_above is None:
-            self._refused_above = self._highest_peer_id
-        self.tx.append(frame.serialize_goaway(self._refused_above, code, debug))
-        self.state = ConnectionState.DRAINING if not code else ConnectionState.CLOSED
+        # Section 6.8: the last id must not go up from one GOAWAY to the next.
+        if self._ids.refused_above is None:
+            self._ids.refused_above = self._ids.highest
+        self._said_goaway = True
+        self.tx.append(frame.serialize_goaway(self._ids.refused_above, code, debug))
+        self.state = ConnectionState.DRAINING
+        if code:
+            self._abandon()
 
     def sent(self) -> None:
         """The transport took over all that ``tx.waiting()`` gave."""
@@ -154,10 +161,10 @@ class Sending:
         self._allowances.refill(now)
 
     def close(self) -> None:
-        """Forget everything; for when the transport is gone. Streams end without an event."""
-        self.state = ConnectionState.CLOSED
-        for stream in list(self.streams.values()):
-            self._forget(stream, reset_by_us=True)
+        """Forget everything, unsent octets too; for when the transport is gone. Streams end
+        without an event."""
+        self._abandon()
+        self.tx.sent()
 
     # -- streams ------------------------------------------------------------------------------
 
@@ -165,55 +172,78 @@ class Sending:
     def can_open(self) -> bool:
         """Whether the peer takes one more stream now."""
         limit = self.peer.get(Setting.MAX_CONCURRENT_STREAMS)
-        ours = len(self.streams) - self._peer_streams
-        return self.state is ConnectionState.OPEN and (limit is None or ours < limit)
+        opened = len(self.streams) - self._peer_streams
+        return (
+            self.state is ConnectionState.OPEN
+            and (limit is None or opened < limit)
+            and not self._ids.used_up
+        )
 
     def open_stream(self, headers: Headers, *, end_stream: bool = False) -> Stream:
         """Send a request on a new stream (client role).
 
         Raises:
-          LocalProtocolError: draining, over the peer's limit of streams, out of stream ids, or
-            headers that the peer would have to refuse.
+          LocalProtocolError: not `can_open`, or headers that the peer would have to refuse.
         """
         if self.role is not Role.CLIENT:
             raise LocalProtocolError("a server opens no streams: there is no push here")
-        if not self.can_open or self._next_id > frame.MAX_STREAM_ID:
+        if not self.can_open:
             raise LocalProtocolError(f"no more streams: connection is {self.state.value}")
-        check_local(headers)
-        stream = self._new_stream(self._next_id)
-        self._next_id += 2
-        method = dict(headers).get(b":method", b"")
+        with ours():
+            extended = bool(self.peer[Setting.ENABLE_CONNECT_PROTOCOL])
+            method = check_request(0, headers, extended)
+        self._require_welcome(headers)
+        stream = self._new_stream(self._ids.take())
         stream.is_connect = method == b"CONNECT"
-        if method == b"HEAD":
-            stream.body_left = 0
-        self._write_headers(stream, headers, end_stream)
+        stream.is_head = method == b"HEAD"
+        self._write_headers(stream, headers, end_stream, final=True)
         return stream
 
     def send_headers(self, stream: Stream, headers: Headers, *, end_stream: bool = False) -> None:
-        """Send a response, or trailers (which must end the stream)."""
+        """Send a response (server role; first a 1xx or more, if you like), or trailers (which
+        must end the stream).
+
+        Raises:
+          LocalProtocolError: headers that the peer would have to refuse, or not their time.
+        """
         self._require_not_closed()
-        check_local(headers)
-        if stream.head_sent and not end_stream:
-            raise LocalProtocolError(f"stream {stream.id}: trailers must end it")
-        self._write_headers(stream, headers, end_stream)
+        status = self._check_headers(stream, headers, end_stream)
+        self._require_welcome(headers)
+        self._write_headers(stream, headers, end_stream, final=not status.startswith(b"1"))
+        if stream.head_sent and status and not status.startswith(b"2"):
+            stream.is_connect = False  # section 8.5: no tunnel without a 2xx
 
     def data_room(self, stream: Stream) -> int:
         """Octets of DATA that may be written for ``stream`` now: the least of buffer, windows
         and the peer's frame size; 0 if none."""
-        room = min(self.tx.room, stream.send_window, self.send_window, self.peer_max_frame)
+        room = _ROOM - self.tx.length
+        if room > stream.send_window:
+            room = stream.send_window
+        if room > self.send_window:
+            room = self.send_window
+        if room > self.peer_max_frame:
+            room = self.peer_max_frame
         return room if room > 0 else 0
 
     def commit_data(self, stream: Stream, size: int, *, end_stream: bool = False) -> None:
         """Make a DATA frame of ``size`` octets that were written into ``tx.payload_view``.
 
-        ``size`` must not exceed what `data_room` said, with no other call in between.
+        ``size`` must not exceed what `data_room` said, with no other call in between. With 0 it
+        needs neither room nor view: that is how a stream ends that has no more octets.
+
+        Raises:
+          LocalProtocolError: the stream's head has not gone out, or its end has.
         """
-        if not stream.can_send:
-            stream.move_local(StreamInput.SEND_DATA)  # raises
-        stream.send_window -= size
-        self.send_window -= size
+        if not stream.sends_data:
+            raise self._cannot_send(stream)
         self.data_frames_sent += 1
-        self.tx.commit(size, stream.id, end_stream)
+        if size:
+            stream.send_window -= size
+            self.send_window -= size
+            self.tx.commit(size, stream.id, end_stream)
+        else:
+            flags = Flag.END_STREAM if end_stream else 0
+            self.tx.append(frame.serialize(FrameType.DATA, flags, stream.id))
         if end_stream:
             self._end_local(stream)
 
@@ -225,16 +255,17 @@ class Sending:
         Returns:
           Octets taken; END_STREAM goes only with the last of them.
         """
-        taken = 0
-        while taken < len(data):
+        taken, size = 0, len(data)
+        while taken < size:
             room = self.data_room(stream)
             if not room:
                 return taken
             piece = data[taken : taken + room]
-            self.tx.payload_view(room)[: len(piece)] = piece
-            taken += len(piece)
-            self.commit_data(stream, len(piece), end_stream=end_stream and taken == len(data))
-        if end_stream and not data:
+            length = len(piece)
+            self.tx.payload_view(length)[:] = piece
+            taken += length
+            self.commit_data(stream, length, end_stream=end_stream and taken == size)
+        if end_stream and not size:
             self.commit_data(stream, 0, end_stream=True)
         return taken
 
@@ -254,39 +285,61 @@ class Sending:
 
     # -- for both halves ----------------------------------------------------------------------
 
-    def _announced(self, settings: Mapping[int, int]) -> dict[int, int]:
-        announced = dict(settings)
-        announced[Setting.MAX_HEADER_LIST_SIZE] = self.limits.max_header_list
+    def _from_limits(self) -> dict[int, int]:
+        settings: dict[int, int] = {Setting.MAX_HEADER_LIST_SIZE: self.limits.max_header_list}
         if self.role is Role.CLIENT:
-            announced[Setting.ENABLE_PUSH] = 0
+            settings[Setting.ENABLE_PUSH] = 0
         else:
-            announced[Setting.MAX_CONCURRENT_STREAMS] = self.limits.max_concurrent_streams
-        return announced
+            settings[Setting.MAX_CONCURRENT_STREAMS] = self.limits.max_concurrent_streams
+        return settings
 
-    def _change_initial_window(self, window: int) -> None:
+    def _announce(self, settings: Mapping[int, int]) -> None:
+        self.tx.append(frame.serialize_settings(settings.items()))
+        self._local.announce(settings)
+        self._enforce_settings()
+
+    def _enforce_settings(self) -> None:
+        """Allow what the peer may do by the settings it knows of, or soon will."""
+        greatest = self._local.greatest
+        self.max_frame = greatest(Setting.MAX_FRAME_SIZE)
+        self._reader.allow_table(greatest(Setting.HEADER_TABLE_SIZE))
+        window = greatest(Setting.INITIAL_WINDOW_SIZE)
+        # RFC 9113 section 6.9.2: a new initial window moves open streams too, even below zero.
         change = window - self._initial_window
         self._initial_window = window
-        for stream in self.streams.values():
-            stream.receive_window += change
-            stream.window_size += change
+        if change:
+            for stream in self.streams.values():
+                stream.receive_window += change
+                stream.window_size += change
 
     def _new_stream(self, stream_id: int) -> Stream:
         stream = Stream(stream_id, self.peer[Setting.INITIAL_WINDOW_SIZE], self._initial_window)
         self.streams[stream_id] = stream
+        self._allowances.grant_stream()
         return stream
 
-    def _write_headers(self, stream: Stream, headers: Headers, end_stream: bool) -> None:
+    def _check_headers(self, stream: Stream, headers: Headers, end_stream: bool) -> bytes:
+        """Refuse what may not follow on ``stream`` now; the status of a response, if it is one."""
+        status = b""
+        with ours():
+            if stream.head_sent:
+                check_trailers(stream.id, headers)
+            else:
+                status = check_response(stream.id, headers)
+        if stream.head_sent and (stream.is_connect or not end_stream):
+            why = "no trailers after CONNECT" if stream.is_connect else "trailers must end it"
+            raise LocalProtocolError(f"stream {stream.id}: {why}")
+        if status.startswith(b"1") and end_stream:
+            raise LocalProtocolError(f"stream {stream.id}: a 1xx response cannot end it")
+        return status
+
+    def _write_headers(
+        self, stream: Stream, headers: Headers, end_stream: bool, final: bool
+    ) -> None:
         stream.move_local(StreamInput.SEND_HEADERS)
-        status = headers[0][1] if headers and headers[0][0] == b":status" else b""
-        stream.head_sent = stream.head_sent or not status.startswith(b"1")
-        block: bytes = self._encoder.encode(headers)
-        first, rest = block[: self.peer_max_frame], block[self.peer_max_frame :]
-        flags = (Flag.END_STREAM if end_stream else 0) | (0 if rest else Flag.END_HEADERS)
-        self.tx.append(frame.serialize(FrameType.HEADERS, flags, stream.id, first))
-        while rest:
-            first, rest = rest[: self.peer_max_frame], rest[self.peer_max_frame :]
-            flags = 0 if rest else Flag.END_HEADERS
-            self.tx.append(frame.serialize(FrameType.CONTINUATION, flags, stream.id, first))
+        if final and not stream.head_sent:
+            stream.gave_head()
+        self.tx.append(self._writer.serialize(stream.id, headers, end_stream, self.peer_max_frame))
         if end_stream:
             self._end_local(stream)
 
@@ -295,11 +348,17 @@ class Sending:
         if stream.state is StreamState.CLOSED:
             self._forget(stream, reset_by_us=False)
 
+    def _cannot_send(self, stream: Stream) -> LocalProtocolError:
+        what = f"is {stream.state.value}" if not stream.can_send else "has sent no headers yet"
+        return LocalProtocolError(f"stream {stream.id} {what}: cannot send DATA")
+
     def _credit(self, stream: Stream) -> None:
         """Credit what was consumed; a stream that moves gets a larger window each time."""
         increment, stream.unacked = stream.unacked, 0
-        if not stream.can_receive or self.state is ConnectionState.CLOSED:
+        if not increment or not stream.can_receive:
             return
+        if stream.receive_window + increment > stream.window_size:
+            raise LocalProtocolError(f"stream {stream.id}: more consumed than came")
         growth = min(stream.window_size, self.limits.max_window - stream.window_size)
         if growth > 0 and self.budget.take(growth):
             stream.window_size += growth
@@ -311,16 +370,26 @@ class Sending:
         self.tx.append(frame.serialize_u32(FrameType.WINDOW_UPDATE, stream_id, increment))
 
     def _forget(self, stream: Stream, *, reset_by_us: bool) -> None:
+        """Let go of a stream that is closed."""
         del self.streams[stream.id]
-        if self._is_peers(stream.id):
+        if self._ids.is_peers(stream.id):
             self._peer_streams -= 1
         self.budget.give_back(stream.window_size - self._initial_window)
-        self._ended[stream.id] = reset_by_us
-        if len(self._ended) > _REMEMBERED_STREAMS:
-            del self._ended[next(iter(self._ended))]
+        stream.receiver = None
+        stream.blocked = False
+        self._ids.remember(stream.id, reset_by_us)
 
-    def _is_peers(self, stream_id: int) -> bool:
-        return stream_id % 2 == (1 if self.role is Role.SERVER else 0)
+    def _abandon(self) -> None:
+        """The connection is closed, and so is every stream."""
+        self.state = ConnectionState.CLOSED
+        for stream in list(self.streams.values()):
+            stream.move_local(StreamInput.SEND_RESET)
+            self._forget(stream, reset_by_us=True)
+
+    def _require_welcome(self, headers: Headers) -> None:
+        size, limit = list_size(headers), self.peer.get(Setting.MAX_HEADER_LIST_SIZE)
+        if limit is not None and size > limit:
+            raise LocalProtocolError(f"header list of {size} octets, the peer takes {limit}")
 
     def _require_not_closed(self) -> None:
         if self.state is ConnectionState.CLOSED:

@@ -70,11 +70,15 @@ class Stream:
     """State and windows of one stream; owned by its connection.
 
     Attributes:
+      can_send, can_receive: whether our side, the peer's side is still open.
+      sends_data, takes_data: whether DATA may go, may come: besides, the head must be there.
       send_window: octets we may send; negative after the peer lowered its initial size.
       receive_window: octets the peer may send.
       unacked: octets consumed that the peer has not been credited with.
       window_size: what ``receive_window`` is credited up to.
       receiver: takes the octets; until one is set they are dropped and credited.
+      is_connect: a request that became, or may become, a tunnel (RFC 9113 section 8.5).
+      is_head: a HEAD request of ours, whose response has no body.
       blocked: set by a sender that waits for the window; a `WindowOpened` event clears it.
       body_left: octets that the content-length header still promises; None without one.
     """
@@ -88,10 +92,13 @@ class Stream:
         "head_sent",
         "id",
         "is_connect",
+        "is_head",
         "receive_window",
         "receiver",
         "send_window",
+        "sends_data",
         "state",
+        "takes_data",
         "unacked",
         "window_size",
     )
@@ -101,6 +108,8 @@ class Stream:
         self.state = StreamState.IDLE
         self.can_send = False
         self.can_receive = False
+        self.sends_data = False
+        self.takes_data = False
         self.send_window = send_window
         self.receive_window = receive_window
         self.window_size = receive_window
@@ -108,6 +117,7 @@ class Stream:
         self.receiver: Receiver | None = None
         self.blocked = False
         self.is_connect = False
+        self.is_head = False
         self.head_received = False
         self.head_sent = False
         self.body_left: int | None = None
@@ -135,7 +145,19 @@ class Stream:
             raise StreamProtocolError(self.id, ErrorCode.STREAM_CLOSED, text)
         self._enter(state)
 
+    def got_head(self) -> None:
+        """The peer's request, or its final response, has come."""
+        self.head_received = True
+        self.takes_data = self.can_receive
+
+    def gave_head(self) -> None:
+        """Our request, or our final response, has gone out."""
+        self.head_sent = True
+        self.sends_data = self.can_send
+
     def _enter(self, state: StreamState) -> None:
         self.state = state
         self.can_send = state in _SENDING
         self.can_receive = state in _RECEIVING
+        self.sends_data = self.can_send and self.head_sent
+        self.takes_data = self.can_receive and self.head_received

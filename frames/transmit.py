@@ -1,6 +1,6 @@
 """What a connection owes to the wire, in order."""
 
-from frames.frame import HEADER, HEADER_SIZE, Flag, FrameType
+from frames.frame import HEADER, HEADER_SIZE, Flag
 
 DATA_LIMIT = 256 * 1024
 """Octets in the buffer above which no more DATA is taken: two frames of the largest useful size."""
@@ -8,6 +8,9 @@ _RESERVE = 16 * 1024
 """Room kept for control frames, so that they fit however much DATA waits."""
 _CAPACITY = DATA_LIMIT + _RESERVE
 _MAX_SPARE = 4
+_END_STREAM = Flag.END_STREAM.value
+_NO_VIEW = memoryview(b"")
+_pack_header = HEADER.pack_into
 
 _spare: list[bytearray] = []
 """Buffers given back: a process holds as many as were in use at once, not one for each idle
@@ -24,7 +27,7 @@ class TransmitBuffer:
 
     def __init__(self) -> None:
         self._buffer: bytearray | None = None
-        self._view = memoryview(b"")
+        self._view = _NO_VIEW
         self.length = 0
         """Octets waiting."""
 
@@ -50,27 +53,22 @@ class TransmitBuffer:
         return self._view[start : start + size]
 
     def commit(self, size: int, stream_id: int, end_stream: bool) -> None:
-        """Put the frame header before ``size`` octets written into `payload_view`."""
-        if self._buffer is None:
-            self._make_room(_CAPACITY)
-        flags = Flag.END_STREAM.value if end_stream else 0
-        HEADER.pack_into(self._view, self.length, size << 8 | FrameType.DATA, flags, stream_id)
-        self.length += HEADER_SIZE + size
+        """Put the header of a DATA frame before ``size`` octets written into `payload_view`."""
+        length = self.length
+        _pack_header(self._view, length, size << 8, end_stream and _END_STREAM, stream_id)
+        self.length = length + HEADER_SIZE + size
 
     def waiting(self) -> memoryview:
         """All octets that wait; valid until the next call that changes the buffer."""
         return self._view[: self.length]
 
     def sent(self) -> None:
-        """All that `waiting` gave has been taken over by the transport."""
+        """All that `waiting` gave has been taken over by the transport, or nobody wants it."""
         self.length = 0
         buffer = self._buffer
-        if buffer is None:
-            return
         self._buffer = None
-        self._view = memoryview(b"")
-        if len(buffer) == _CAPACITY and len(_spare) < _MAX_SPARE:
-            _spare.append(buffer)
+        self._view = _NO_VIEW
+        _give_back(buffer)
 
     def _make_room(self, needed: int) -> None:
         if needed <= _CAPACITY:
@@ -79,4 +77,11 @@ class TransmitBuffer:
             buffer = bytearray(max(needed, 2 * len(self._view)))
         view = memoryview(buffer)
         view[: self.length] = self._view[: self.length]
-        self._buffer, self._view = buffer, view
+        outgrown, self._buffer, self._view = self._buffer, buffer, view
+        _give_back(outgrown)
+
+
+def _give_back(buffer: bytearray | None) -> None:
+    """Keep a buffer of the usual size for whoever needs one next."""
+    if buffer is not None and len(buffer) == _CAPACITY and len(_spare) < _MAX_SPARE:
+        _spare.append(buffer)
