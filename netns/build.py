@@ -28,13 +28,13 @@ from netns.processes import start_time
 from netns.resolv import place_resolv_conf
 from netns.spaces import Space, make_space, stands
 from netns.sysctl import write_sysctls
-from netns.teardown import clear_lab, remove_lab
+from netns.teardown import PATIENCE, clear_lab, remove_lab
 from netns.topology import Namespace, Topology
 from netns.topology_map import parse_topology, topology_to_map
 from netns.validation import check_lab_name
 
-_PATIENCE = 10.0
-"""Seconds to wait for another build or teardown; each takes less than one."""
+_LOOK_AGAIN = 0.2
+"""Seconds after which a wait for the lab's lock looks whether its holder is ready meanwhile."""
 
 
 def _run(directory: Path) -> None:
@@ -46,11 +46,8 @@ def _run(directory: Path) -> None:
     directory = directory.resolve()
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.chdir("/")
-    if _is_held(directory):
-        _settle(directory, topology)
-        return
-    with lock_directory(directory, _PATIENCE, "another process that works on this lab"):
-        if _stands(directory):
+    with ExitStack() as stack:
+        if not _locked(directory, stack) or _stands(directory):
             _settle(directory, topology)
             return
         if read_journal(directory) is not None:
@@ -60,9 +57,22 @@ def _run(directory: Path) -> None:
         build(directory, name, topology, lifeline)
 
 
-def _is_held(directory: Path) -> bool:
-    """Whether it is a rootless lab that stands: the lock is its holder's."""
-    return is_locked(directory) and _state(directory) is LabState.UP
+def _locked(directory: Path, stack: ExitStack) -> bool:
+    """Get the directory's lock for as long as the stack lives.
+
+    False if the lock is the holder's of a rootless lab that stands, or does so while we wait.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while not (is_locked(directory) and _state(directory) is LabState.UP):
+        holder = lock_directory(directory, _LOOK_AGAIN, "another process that works on this lab")
+        try:
+            stack.enter_context(holder)
+        except NetnsError:
+            if time.monotonic() > deadline:
+                raise
+        else:
+            return True
+    return False
 
 
 def _stands(directory: Path) -> bool:
@@ -102,7 +112,7 @@ def _settle(directory: Path, topology: Topology) -> None:
 
 
 def _build_named(directory: Path, name: str, topology: Topology, lifeline: Lifeline) -> None:
-    with lock_directory(NAMED.parent, _PATIENCE, "another lab that is built or removed"):
+    with lock_directory(NAMED.parent, PATIENCE, "another lab that is built or removed"):
         names = [full_name(name, namespace.name) for namespace in topology.namespaces]
         conflict.refuse(names)
         missing = folders.missing([NAMED, ETC, *(ETC / space for space in names)])

@@ -23,8 +23,8 @@ from netns.resolv import remove_resolv_conf
 from netns.spaces import remove_space
 from netns.topology_map import parse_topology
 
-_PATIENCE = 5.0
-"""Seconds for the builder or holder of the lab to end when told; it needs milliseconds."""
+PATIENCE = 10.0
+"""Seconds to wait for another build or teardown; each takes less than one."""
 
 
 def tear_down(directory: Path, report: Report = lambda item: None) -> None:
@@ -44,11 +44,17 @@ def tear_down(directory: Path, report: Report = lambda item: None) -> None:
 def clear_lab(directory: Path, report: Report) -> None:
     """End the processes inside and remove the lab. The caller holds the directory's lock."""
     _end_processes(token_of(directory), report)
-    remove_lab(directory, report)
+    if choose_mode() is Mode.ROOT:
+        with lock_directory(NAMED.parent, PATIENCE, "another lab that is built or removed"):
+            remove_lab(directory, report)
+    else:
+        remove_lab(directory, report)
 
 
 def remove_lab(directory: Path, report: Report) -> None:
-    """Remove namespaces, files and the journal. The caller holds the directory's lock.
+    """Remove namespaces, files and the journal.
+
+    The caller holds the locks of the directory and, as root, of that above /run/netns.
 
     Raises:
       NetnsError: ``forbidden``: root built it, we are not root.
@@ -58,8 +64,7 @@ def remove_lab(directory: Path, report: Report) -> None:
     if journal is not None and journal.mode is Mode.ROOT and mode is not Mode.ROOT:
         raise NetnsError("forbidden", f"root built the lab {journal.name!r}", "run this as root")
     if mode is Mode.ROOT and (journal is None or journal.mode is Mode.ROOT):
-        with lock_directory(NAMED.parent, _PATIENCE, "another lab that is built or removed"):
-            _remove_named(token_of(directory), journal, report)
+        _remove_named(token_of(directory), journal, report)
     if journal is not None and journal.mode is Mode.ROOTLESS:
         for name in _names(journal):
             report({"step": f"namespace {name}", "state": "done", "detail": "gone with its holder"})
@@ -115,10 +120,13 @@ def _end_processes(token: str, report: Report) -> None:
         report({"step": "processes", "state": "done", "detail": f"ended {names}"})
 
 
-def _end_builder(directory: Path) -> None:
-    """End the lab's builder or holder, if it still runs."""
+def _end_builder(directory: Path, report: Report) -> None:
+    """End the lab's builder or holder, if it still runs: it has the lock."""
     journal = _journal_or_none(directory)
-    if journal is not None and journal.boot == boot_id():
+    if journal is None:
+        # Then we do not know its number, but it is inside of the last namespace that it made.
+        _end_processes(token_of(directory), report)
+    elif journal.boot == boot_id():
         end_process(journal.pid, journal.started)
 
 
@@ -126,9 +134,9 @@ def _run(directory: Path) -> None:
     directory = directory.resolve()
     with ExitStack() as stack:
         if directory.is_dir():
-            _end_builder(directory)
+            _end_builder(directory, program.emit_item)
             stack.enter_context(
-                lock_directory(directory, _PATIENCE, "another process that works on this lab")
+                lock_directory(directory, PATIENCE, "another process that works on this lab")
             )
         clear_lab(directory, program.emit_item)
     program.emit("result", {})

@@ -86,3 +86,14 @@ def _link(draw: st.DrawFn, first: str, second: str, number: int) -> dict[str, An
         ],
         "shape": shape,
     }
+
+
+ROUTED = parse_topology(
+    pair(
+        namespace=[
+            {"name": "a", "routes": [{"to": "default", "via": "10.0.0.2"}]},
+            {"name": "b", "forwards": True, "firewall": {"forward": "reject"}},
+        ]
+    )
+)
+"""Small, and with a step of every kind."""
