@@ -13,6 +13,7 @@ import trio
 from ctl.messages import ControlError
 from tunneld.backoff import Backoff
 from tunneld.config import AgentConfig, RoleConfig, ServerConfig
+from tunneld.factories import Factory
 from tunneld.localdial import LocalDial
 from tunneld.log import role_context
 from tunneld.reactor import Reactor
@@ -31,8 +32,6 @@ DRAIN_TIMEOUT = 5.0
 
 Report: TypeAlias = Callable[[str, RoleStatus], None]
 """Takes a role's name and its new status; called from the role's own task."""
-
-Factory: TypeAlias = Callable[[RoleConfig, Host], Role]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,92 @@
+"""The roles of one process, and the data plane they share."""
+
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from ctl.messages import ControlError
+from tunneld.config import RoleConfig
+from tunneld.factories import Factories
+from tunneld.reactor import Reactor
+from tunneld.rolerunner import Report, RoleRunner, Surroundings
+
+MAX_ROWS = 1000
+"""Rows that one answer has at most, so that it fits a control frame; the latest stay."""
+
+Row = dict[str, Any]
+
+
+class RoleGroup:
+    """Roles as tasks of ``nursery``; made by `open_role_group`."""
+
+    def __init__(
+        self, factories: Factories, surroundings: Surroundings, nursery: trio.Nursery
+    ) -> None:
+        self._factories = factories
+        self._surroundings = surroundings
+        self._nursery = nursery
+        self._runners: dict[str, RoleRunner] = {}
+
+    def start(self, config: RoleConfig) -> None:
+        """Start a role, unless one of that name runs."""
+        runner = self._runners.get(config.name)
+        if runner is not None and not runner.finished.is_set():
+            return
+        runner = RoleRunner(config, self._factories[type(config)], self._surroundings)
+        self._runners[config.name] = runner
+        self._nursery.start_soon(runner.run)
+
+    async def stop(self, name: str) -> None:
+        """Drain a role and wait for its end; it is then forgotten. Harmless if there is none.
+
+        When cancelled, the role goes on to drain.
+        """
+        runner = self._runners.get(name)
+        if runner is not None:
+            runner.stop()
+            await runner.finished.wait()
+            if self._runners.get(name) is runner:
+                del self._runners[name]
+
+    def agents(self) -> list[Row]:
+        """Rows for `tunnelctl agents`."""
+        return [row for runner in self._runners.values() for row in runner.agents()][-MAX_ROWS:]
+
+    def conns(self) -> list[Row]:
+        """Rows for `tunnelctl conns`."""
+        return [row for runner in self._runners.values() for row in runner.conns()][-MAX_ROWS:]
+
+    async def dial(
+        self, name: str, sock: socket.socket, host: str, port: int, accept: Callable[[], bytes]
+    ) -> None:
+        """As `RoleRunner.dial`.
+
+        Raises:
+          ControlError: the dial failed, or there is no such role; ``sock`` is closed.
+        """
+        runner = self._runners.get(name)
+        if runner is None:
+            sock.close()
+            raise ControlError("failed", f"role {name} does not run", "see: tunnelctl role list")
+        await runner.dial(sock, host, port, accept)
+
+
+@asynccontextmanager
+async def open_role_group(
+    factories: Factories, state_dir: Path, report: Report
+) -> AsyncIterator[RoleGroup]:
+    """Run the data plane, and a group on it; in the end all roles are cancelled."""
+    reactor = Reactor()
+    try:
+        async with trio.open_nursery() as plane:
+            await plane.start(reactor.run)
+            async with trio.open_nursery() as roles:
+                yield RoleGroup(factories, Surroundings(reactor, state_dir, report), roles)
+                roles.cancel_scope.cancel()
+            plane.cancel_scope.cancel()
+    finally:
+        reactor.close()
