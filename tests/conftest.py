@@ -4,12 +4,20 @@ A test that needs something of the machine says so with `need(condition, reason)
 where that is missing. With ``TUNNELD_REQUIRE=1`` in the environment, as CI sets it, every skip is
 a failure, so that nothing drops out of the suite unnoticed. Only tests marked `root` may still be
 skipped there, when they run as a plain user: CI runs the suite as root too.
+
+Property tests run by the Hypothesis profile that ``HYPOTHESIS_PROFILE`` names: `fast`, the
+default, tries the same few examples each time; `deep` tries many, others each time.
 """
 
 import os
 from collections.abc import Generator
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("fast", max_examples=60, derandomize=True, deadline=None)
+hypothesis.settings.register_profile("deep", max_examples=3_000, deadline=None)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
 REQUIRE = os.environ.get("TUNNELD_REQUIRE", "") not in ("", "0")
 
