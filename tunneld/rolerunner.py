@@ -185,7 +185,7 @@ class RoleRunner:
 
     def _started(self, addresses: list[str]) -> None:
         self._ready_at = trio.current_time()
-        log.info("role ready", addresses=", ".join(addresses))
+        log.info("role started", addresses=", ".join(addresses))
         if not self._stop.is_set():
             self._set(RoleState.READY, addresses=tuple(addresses))
 

@@ -26,8 +26,7 @@ class RoleStatus:
 
     def to_map(self) -> dict[str, Any]:
         """As a worker tells it to its supervisor, and part of what the control protocol says."""
-        value: dict[str, Any] = msgspec.to_builtins(self)
-        return value
+        return {**msgspec.to_builtins(self), "addresses": list(self.addresses)}
 
     @classmethod
     def from_map(cls, value: object) -> "RoleStatus":

@@ -40,9 +40,6 @@ EXIT_GRACE = 2.0
 STDERR_LINES = 5
 """Last lines of a worker's stderr that explain its death."""
 
-MARKER_VARIABLE = "TUNNELD_LAB"
-"""In the environment of a worker: the lab it belongs to."""
-
 WORKER = (sys.executable, "-P", "-m", "tunneld.worker")
 
 Enter: TypeAlias = Callable[[], Awaitable[list[str]]]
@@ -75,10 +72,8 @@ class _Tenant:
 class Workplace:
     """One namespace's roles; `run` keeps their worker alive."""
 
-    def __init__(self, namespace: str, marker: str, enter: Enter, premises: Premises) -> None:
-        """``marker`` is the worker's `MARKER_VARIABLE`."""
+    def __init__(self, namespace: str, enter: Enter, premises: Premises) -> None:
         self.namespace = namespace
-        self._marker = marker
         self._enter = enter
         self._premises = premises
         self._tenants: dict[str, _Tenant] = {}
@@ -198,10 +193,9 @@ class Workplace:
         ours, its = socket.socketpair()
         argv = [*prefix, *self._premises.worker, "--fd", str(its.fileno())]
         argv += ["--state", str(self._premises.state_dir)]
-        marks = {MARKER_VARIABLE: self._marker}
         try:
             with its:
-                child = Child.spawn(argv, environment=marks, descriptors=[its.fileno()])
+                child = Child.spawn(argv, descriptors=[its.fileno()])
         except OSError:
             ours.close()
             raise

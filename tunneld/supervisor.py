@@ -1,0 +1,294 @@
+"""Where each of the daemon's roles runs, and starting, stopping and asking them.
+
+Roles without a namespace run in this process, those with one in their namespace's worker
+(`tunneld.workplace`). Starting and stopping go on whatever becomes of the client who asked.
+"""
+
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeAlias
+
+import structlog
+import trio
+
+from ctl.messages import ControlError, Message, encode
+from tunneld.config import RoleConfig, ServerConfig
+from tunneld.factories import FACTORIES, Factories
+from tunneld.role import RoleState
+from tunneld.rolegroup import MAX_ROWS, RoleGroup, Row, open_role_group
+from tunneld.rolestatus import SETTLED, RoleStatus
+from tunneld.roster import Entry, Roster
+from tunneld.workplace import Premises, Workplace
+
+log = structlog.get_logger(__name__)
+
+SETTLE_TIMEOUT = 10.0
+"""Seconds that who starts a role waits for it to be ready or to have failed."""
+
+EnterNamespace: TypeAlias = Callable[[str], Awaitable[list[str]]]
+"""Gives, for a namespace's name, what to put before a command line to run it there; raises
+`ControlError` when there is no such namespace."""
+
+
+@dataclass(slots=True)
+class _Lodging:
+    """A workplace, and its task."""
+
+    place: Workplace
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    ended: trio.Event = field(default_factory=trio.Event)
+
+    async def run(self) -> None:
+        try:
+            with self.scope:
+                await self.place.run()
+        finally:
+            self.ended.set()
+
+
+class Supervisor:
+    """The roles of the daemon; made by `open_supervisor`."""
+
+    def __init__(
+        self,
+        roster: Roster,
+        group: RoleGroup,
+        premises: Premises,
+        enter: EnterNamespace,
+        nursery: trio.Nursery,
+    ) -> None:
+        self.roster = roster
+        self._group = group
+        self._premises = premises
+        self._enter = enter
+        self._nursery = nursery
+        self._lodgings: dict[str, _Lodging] = {}
+        self._draining = False
+
+    def add(self, configs: Sequence[RoleConfig], lab: str | None = None) -> None:
+        """Enter roles and start them: all of them or none.
+
+        Raises:
+          ControlError: ``exists``: a name is taken; ``busy``: the daemon is stopping.
+        """
+        self._refuse_when_draining()
+        for config in configs:
+            other = self.roster.find(config.name)
+            if other is not None:
+                raise ControlError(
+                    "exists",
+                    f"there is a role {config.name!r} already, of {_origin(other)}",
+                    "rename or stop one of them, or give the lab another name: ns up --name",
+                )
+        for config in configs:
+            self.roster.add(Entry(config, lab))
+            self._start_now(config)
+
+    async def remove(self, entries: Iterable[Entry]) -> None:
+        """Stop roles and strike them off; namespaces without any have no worker afterwards."""
+        leaving = list(entries)
+        await self._see_through(partial(self._remove, leaving))
+
+    async def start(self, name: str) -> Entry:
+        """Start a role by hand, unless it runs, and wait for how that goes.
+
+        Raises:
+          ControlError: there is no such role.
+        """
+        self._refuse_when_draining()
+        entry = self.roster.get(name)
+        await self._see_through(partial(self._start, entry))
+        await self.settled([entry])
+        return entry
+
+    async def stop(self, name: str) -> Entry:
+        """Drain a role and wait for its end.
+
+        Raises:
+          ControlError: there is no such role.
+        """
+        entry = self.roster.get(name)
+        await self._see_through(partial(self._stop, entry))
+        return entry
+
+    async def restart(self, name: str) -> Entry:
+        """Stop, then start a role.
+
+        Raises:
+          ControlError: there is no such role.
+        """
+        await self.stop(name)
+        return await self.start(name)
+
+    async def drain(self) -> None:
+        """Stop all roles, and start none any more."""
+        self._draining = True
+        async with trio.open_nursery() as nursery:
+            for entry in self.roster:
+                nursery.start_soon(self._stop, entry)
+
+    async def settled(self, entries: Sequence[Entry], timeout: float = SETTLE_TIMEOUT) -> bool:
+        """Wait until none of the roles is starting or draining; whether that was in time."""
+        with trio.move_on_after(timeout):
+            await self.roster.wait_until(
+                lambda: all(entry.status.state in SETTLED for entry in entries)
+            )
+            return True
+        return False
+
+    def row(self, entry: Entry) -> Message:
+        """A role as the control protocol has it."""
+        namespace = entry.config.namespace
+        if namespace is None:
+            return entry.row(os.getpid())
+        lodging = self._lodgings.get(namespace)
+        return entry.row(lodging.place.pid if lodging else None)
+
+    async def agents(self) -> list[Row]:
+        """Agents of all servers that answer."""
+        return await self._gather(self._group.agents(), Workplace.agents)
+
+    async def conns(self) -> list[Row]:
+        """Connections of all roles that answer."""
+        return await self._gather(self._group.conns(), Workplace.conns)
+
+    async def dial(
+        self, server: str | None, sock: socket.socket, host: str, port: int, reply: Message
+    ) -> None:
+        """Have a server role connect ``sock``, which is taken over, to ``host:port``; returns when
+        the connection stands and ``reply`` was sent ahead of its octets.
+
+        Args:
+          server: its name; None stands for the only one.
+        Raises:
+          ControlError: the dial failed, or it is not clear which server is meant.
+        """
+        try:
+            entry = self._server(server)
+        except ControlError:
+            sock.close()
+            raise
+        namespace = entry.config.namespace
+        reply["result"]["server"] = entry.name
+        if namespace is None:
+            await self._group.dial(entry.name, sock, host, port, lambda: encode(reply))
+        else:
+            await self._lodgings[namespace].place.dial(entry.name, sock, host, port, reply)
+
+    def _server(self, name: str | None) -> Entry:
+        if name is not None:
+            entry = self.roster.get(name)
+            if not isinstance(entry.config, ServerConfig):
+                raise ControlError("bad_request", f"role {name!r} is no server")
+            return entry
+        servers = [entry for entry in self.roster if isinstance(entry.config, ServerConfig)]
+        running = [entry for entry in servers if entry.status.state is RoleState.READY] or servers
+        if not running:
+            raise ControlError("not_found", "no server role runs here", "try: tunnelctl ns up")
+        if len(running) > 1:
+            names = ", ".join(entry.name for entry in running)
+            raise ControlError(
+                "bad_request", f"several servers run here: {names}", "name one with --server"
+            )
+        return running[0]
+
+    async def _gather(
+        self, rows: list[Row], ask: Callable[[Workplace], Awaitable[list[Row]]]
+    ) -> list[Row]:
+        async def ask_one(place: Workplace) -> None:
+            rows.extend(await ask(place))
+
+        async with trio.open_nursery() as nursery:
+            for lodging in self._lodgings.values():
+                nursery.start_soon(ask_one, lodging.place)
+        return rows[-MAX_ROWS:]
+
+    async def _see_through(self, action: Callable[[], Awaitable[None]]) -> None:
+        """Run ``action`` to its end, even if who waits for it is cancelled."""
+        done = trio.Event()
+
+        async def run() -> None:
+            try:
+                await action()
+            finally:
+                done.set()
+
+        self._nursery.start_soon(run)
+        await done.wait()
+
+    async def _start(self, entry: Entry) -> None:
+        async with entry.turn:
+            down = entry.status.state in (RoleState.STOPPED, RoleState.FAILED)
+            if down and not entry.leaving:
+                self.roster.report(entry.name, RoleStatus(RoleState.STARTING))
+                self._start_now(entry.config)
+
+    async def _stop(self, entry: Entry) -> None:
+        async with entry.turn:
+            lodging = self._lodgings.get(entry.config.namespace or "")
+            if lodging is not None:
+                await lodging.place.stop(entry.name)
+            else:
+                await self._group.stop(entry.name)
+            if entry.status.state is not RoleState.STOPPED:
+                self.roster.report(entry.name, RoleStatus(RoleState.STOPPED))
+
+    async def _remove(self, entries: list[Entry]) -> None:
+        for entry in entries:
+            entry.leaving = True
+        async with trio.open_nursery() as nursery:
+            for entry in entries:
+                nursery.start_soon(self._stop, entry)
+        for entry in entries:
+            self.roster.remove(entry)
+        used = {entry.config.namespace for entry in self.roster}
+        for namespace in {entry.config.namespace for entry in entries} - used - {None}:
+            await self._close(str(namespace))
+
+    async def _close(self, namespace: str) -> None:
+        lodging = self._lodgings.pop(namespace, None)
+        if lodging is not None:
+            lodging.scope.cancel()
+            await lodging.ended.wait()
+
+    def _start_now(self, config: RoleConfig) -> None:
+        if config.namespace is None:
+            self._group.start(config)
+        else:
+            self._lodging(config.namespace).place.start(config)
+
+    def _lodging(self, namespace: str) -> _Lodging:
+        if namespace not in self._lodgings:
+            enter = partial(self._enter, namespace)
+            lodging = _Lodging(Workplace(namespace, enter, self._premises))
+            self._lodgings[namespace] = lodging
+            self._nursery.start_soon(lodging.run)
+        return self._lodgings[namespace]
+
+    def _refuse_when_draining(self) -> None:
+        if self._draining:
+            raise ControlError("busy", "the daemon is stopping", "start it again first")
+
+
+def _origin(entry: Entry) -> str:
+    return f"the lab {entry.lab!r}" if entry.lab else "the configuration file"
+
+
+@asynccontextmanager
+async def open_supervisor(
+    premises: Premises,
+    enter: EnterNamespace,
+    roster: Roster,
+    factories: Factories = FACTORIES,
+) -> AsyncIterator[Supervisor]:
+    """A supervisor without roles; in the end what runs is cancelled (`Supervisor.drain` first)."""
+    async with (
+        open_role_group(factories, premises.state_dir, premises.report) as group,
+        trio.open_nursery() as nursery,
+    ):
+        yield Supervisor(roster, group, premises, enter, nursery)
+        nursery.cancel_scope.cancel()
