@@ -108,13 +108,13 @@ class _Checker:
                 )
 
     def name(self, name: str, addresses: Iterable[Address]) -> Iterator[Row]:
-        """Does it resolve where there are nameservers, and nowhere else?"""
+        """Does it resolve where there are nameservers, and in no other host?"""
         for space in self.lab.namespaces:
             self._visit(space)
-            servers = self.lab.topology.namespace(space.name).nameservers
-            if servers:
-                yield self._resolves(space, name, servers, addresses)
-            else:
+            namespace = self.lab.topology.namespace(space.name)
+            if namespace.nameservers:
+                yield self._resolves(space, name, namespace.nameservers, addresses)
+            elif not namespace.forwards:
                 yield self._does_not_resolve(space, name)
 
     def _resolves(

@@ -38,7 +38,11 @@ def remove(folder: Path, ours: bool) -> None:
     """
     noted = _noted(folder)
     made = ours or _MADE in noted
-    if not (made or _MOUNTED in noted) or not folder.is_dir() or any(folder.iterdir()):
+    if not (made or _MOUNTED in noted) or not folder.is_dir():
+        return
+    if any(folder.iterdir()):
+        if made and _MADE not in noted:  # killed before it was noted: the next lab must know
+            _note(folder, noted + _MADE)
         return
     try:
         if is_mount_point(folder):
