@@ -2,8 +2,8 @@
 
 A test that needs something of the machine says so with `need(condition, reason)` and is skipped
 where that is missing. With ``TUNNELD_REQUIRE=1`` in the environment, as CI sets it, every skip is
-a failure, so that nothing drops out of the suite unnoticed. Only tests marked `root` may still be
-skipped there, when they run as a plain user: CI runs the suite as root too.
+a failure, so that nothing drops out of the suite unnoticed. Only tests marked `root` or `plain` may
+still be skipped there, when another user runs them: CI runs the suite as root and as a plain user.
 
 Property tests run by the Hypothesis profile that ``HYPOTHESIS_PROFILE`` names: `fast`, the
 default, tries the same few examples each time; `deep` tries many, others each time.
@@ -29,9 +29,14 @@ def need(condition: object, reason: str) -> None:
         pytest.skip(reason)
 
 
+def _of_other_user(item: pytest.Item) -> bool:
+    """Whether another user has to run this test."""
+    return item.get_closest_marker("plain" if os.geteuid() == 0 else "root") is not None
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    if item.get_closest_marker("root") and os.geteuid() != 0:
-        pytest.skip("needs root")
+    if _of_other_user(item):
+        pytest.skip("needs a plain user" if os.geteuid() == 0 else "needs root")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -39,7 +44,7 @@ def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    if not _is_allowed(item):
+    if REQUIRE and not _of_other_user(item):
         _fail_if_skipped(report)
     return report
 
@@ -51,10 +56,6 @@ def pytest_make_collect_report() -> Generator[None, pytest.CollectReport, pytest
     if REQUIRE:
         _fail_if_skipped(report)
     return report
-
-
-def _is_allowed(item: pytest.Item) -> bool:
-    return not REQUIRE or (item.get_closest_marker("root") is not None and os.geteuid() != 0)
 
 
 def _fail_if_skipped(report: pytest.TestReport | pytest.CollectReport) -> None:

@@ -22,6 +22,14 @@ def test_skips_by_marker():
 def test_needs_what_is_there():
     need(True, "")
 
+@pytest.mark.root
+def test_is_roots():
+    assert True
+
+@pytest.mark.plain
+def test_is_a_plain_users():
+    assert True
+
 @pytest.mark.xfail
 def test_fails_as_expected():
     assert False
@@ -34,7 +42,9 @@ def run_suite(directory: Path, require: str) -> str:
     shutil.copy(CONFTEST, directory / "conftest.py")
     (directory / "test_it.py").write_text(SUITE)
     (directory / "test_module.py").write_text(MODULE)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", os.devnull]
+    settings = directory / "pytest.ini"
+    settings.write_text("[pytest]\nmarkers =\n  root\n  plain\n")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", str(settings)]
     done = subprocess.run(
         [*command, f"--rootdir={directory}", "--continue-on-collection-errors", str(directory)],
         env={**os.environ, "TUNNELD_REQUIRE": require},
@@ -47,10 +57,10 @@ def run_suite(directory: Path, require: str) -> str:
 
 @pytest.mark.parametrize("unset", ["", "0"])
 def test_what_is_missing_is_skipped(tmp_path: Path, unset: str) -> None:
-    assert "1 passed, 3 skipped, 1 xfailed" in run_suite(tmp_path, unset)
+    assert "2 passed, 4 skipped, 1 xfailed" in run_suite(tmp_path, unset)
 
 
 def test_what_is_missing_fails_when_required(tmp_path: Path) -> None:
     out = run_suite(tmp_path, "1")
-    assert "1 failed, 1 passed, 1 xfailed, 2 errors" in out
+    assert "1 failed, 2 passed, 1 skipped, 1 xfailed, 2 errors" in out
     assert "TUNNELD_REQUIRE is set, and this was skipped: Skipped: no such program: nft" in out
