@@ -26,8 +26,8 @@ EPOLLERR = select.EPOLLERR
 EPOLLHUP = select.EPOLLHUP
 
 _MAX_EVENTS = 256
-_MAX_TURNS = 100
-"""Turns, idle looks included, before other trio tasks get theirs, however busy the sockets are."""
+_MAX_TURNS = 32
+"""Turns before other trio tasks get theirs, however busy the sockets are."""
 _SPIN = 200e-6
 """Seconds to look for more work before parking, while the gaps are shorter than that."""
 _LONGEST_GAP = 0.01
@@ -129,13 +129,15 @@ class Reactor:
         """Serve turns until nothing was ready for ``spin`` seconds, or others need the thread."""
         poll = self._epoll.poll
         end = self.now + spin
-        for _ in range(_MAX_TURNS):
+        turns = 0
+        while turns < _MAX_TURNS:
             events = poll(0, _MAX_EVENTS)
             if not events and not self._next_turn:
                 if not spin or time.monotonic() >= end:
                     return
                 os.sched_yield()
                 continue
+            turns += 1
             self._turn(events)
             if spin:
                 self.now = time.monotonic()
