@@ -1,4 +1,3 @@
-import os
 import socket
 import struct
 import subprocess
@@ -193,7 +192,7 @@ sys.stdin.read()
 """
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="being another user needs root")
+@pytest.mark.root
 def test_a_daemon_of_another_user_is_not_trusted(short_tmp: Path) -> None:
     path = short_tmp / "c.sock"
     short_tmp.chmod(0o777)
@@ -210,7 +209,7 @@ def test_a_daemon_of_another_user_is_not_trusted(short_tmp: Path) -> None:
     assert "runs as uid 65534" in error.message
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="being another user needs root")
+@pytest.mark.root
 def test_no_permission_for_the_socket_is_reported_with_a_way_out(daemon: FakeDaemon) -> None:
     daemon.path.chmod(0o600)
     daemon.path.parent.chmod(0o711)

@@ -81,7 +81,7 @@ def test_a_symlink_in_place_of_the_directory_is_refused(tmp_path: Path) -> None:
         paths.make_private_directory(tmp_path / "link")
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="giving a directory away needs root")
+@pytest.mark.root
 def test_a_directory_of_someone_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "d").mkdir(mode=0o700)
     os.chown(tmp_path / "d", 65534, 65534)
