@@ -11,7 +11,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from netns import Topology, down_argv, enter_argv, read_lab, up_argv, up_request
+from netns import Mode, Topology, down_argv, enter_argv, read_lab, up_argv, up_request
 from netns.mark import token_of
 from netns.places import ETC, NAMED, namespace_inode
 
@@ -119,6 +119,11 @@ class Site:
     """Before the command line of a program."""
 
     python: ClassVar[str] = sys.executable
+
+    @property
+    def mode(self) -> Mode:
+        """What its builder chooses."""
+        return Mode.ROOT if os.geteuid() == 0 and not self.prefix else Mode.ROOTLESS
 
     def up_argv(self) -> list[str]:
         return [*self.prefix, *up_argv(self.directory)]

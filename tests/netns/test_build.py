@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from netns import LabState, Mode, builtin_topology, list_labs, parse_topology, read_lab
+from netns import LabState, builtin_topology, list_labs, parse_topology, read_lab
 from netns.journal import FILE
 from netns.places import ETC, NAMED
 from tests.netns.programs import PLAIN, Program, Site, foreign_namespace, new_site
@@ -45,7 +45,7 @@ def test_lab_is_listed_with_what_it_is(site: Site) -> None:
     builder.last()
     (lab,) = list_labs(site.directory.parent)
     assert (lab.name, lab.state) == (site.name, LabState.UP)
-    assert lab.mode is (Mode.ROOTLESS if site.prefix else Mode.ROOT)
+    assert lab.mode is site.mode
     assert before <= lab.since <= time.time()
     assert lab.topology == PAIR
     assert lab.namespace("a").full_name == f"{site.name}-a"

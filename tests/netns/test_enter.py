@@ -1,5 +1,6 @@
 """Commands inside of namespaces: what they get, and what their callers see."""
 
+import os
 import subprocess
 import sys
 import time
@@ -59,7 +60,7 @@ def test_directory_environment_and_input_are_the_callers(up: Site, tmp_path: Pat
         "-c",
         "pwd; echo $VALUE; cat",
         cwd=tmp_path,
-        env={"PATH": "/usr/bin:/bin", "VALUE": "of the caller"},
+        env={**os.environ, "VALUE": "of the caller"},
         input="said\n",
     )
     assert done.stdout == f"{tmp_path}\nof the caller\nsaid\n"
