@@ -111,7 +111,7 @@ class Connection(Control):
                 self._special = self._reader.stream_id is not None
                 pos = stop
             elif flags & _PADDED:
-                if body == end:
+                if body == end and length:
                     break
                 pos = self._padded(data, body, end, length, flags, stream_id)
             else:

@@ -3,8 +3,19 @@
 from collections.abc import Callable, Iterable
 
 import hpack
+import pytest
 
-from frames import BufferedConnection, DataReceived, Event, Headers, Limits, Role, Stream
+from frames import (
+    BufferedConnection,
+    ConnectionState,
+    DataReceived,
+    ErrorCode,
+    Event,
+    Headers,
+    Limits,
+    Role,
+    Stream,
+)
 from frames.errors import RemoteProtocolError, StreamProtocolError
 from frames.frame import HEADER, HEADER_SIZE, PREFACE, Flag, FrameType, serialize
 
@@ -19,6 +30,7 @@ HEAD: Headers = [(b":method", b"HEAD"), *GET[1:]]
 CONNECT: Headers = [(b":method", b"CONNECT"), (b":authority", b"192.168.1.2:4001")]
 EXTENDED: Headers = [(b":method", b"CONNECT"), (b":protocol", b"connect-udp"), *GET[1:]]
 OK: Headers = [(b":status", b"200")]
+TRAILERS: Headers = [(b"grpc-status", b"0")]
 
 Frame = tuple[int, int, int, bytes]
 """Type, flags, stream id, payload."""
@@ -105,6 +117,18 @@ def error_of(call: Callable[[], object]) -> RemoteProtocolError | StreamProtocol
     except (RemoteProtocolError, StreamProtocolError) as exc:
         return exc
     return None
+
+
+def breaks(side: BufferedConnection, octets: bytes) -> ErrorCode:
+    """The code with which ``octets`` break the connection; its GOAWAY says the same."""
+    with pytest.raises(RemoteProtocolError) as caught:
+        side.receive_data(octets)
+    kind, _, _, payload = sent_by(side)[-1]
+    assert kind == FrameType.GOAWAY
+    assert payload[4:8] == caught.value.code.to_bytes(4)
+    assert payload[8:].decode() == str(caught.value)
+    assert side.connection.state is ConnectionState.CLOSED
+    return caught.value.code
 
 
 def merged(events: Iterable[Event]) -> list[Event]:
