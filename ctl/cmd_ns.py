@@ -12,7 +12,7 @@ from ctl.messages import ControlError, Message
 from ctl.options import output_option
 from ctl.output import format_age, print_json, print_line, print_note, print_table
 from ctl.programs import TUNNELD, become, run
-from ctl.progress import open_progress
+from ctl.progress import format_step, open_progress
 
 _LIST_TITLES = ("LAB", "NAMESPACE", "ADDRESSES", "MODE", "STATE", "AGE")
 _name_option = click.option("--name", metavar="LAB", help="The lab's name  [demo].")
@@ -126,7 +126,7 @@ def check(ctx: click.Context, name: str | None) -> None:
     failed = 0
     with app.connect() as client:
         for item in client.stream("ns.check", {"name": name}):
-            failed += not item.get("ok")
+            failed += item.get("ok") is False
             _print_check(app, item)
     if failed:
         raise ControlError("failed", f"{failed} checks failed", "build it anew: ns down, ns up")
@@ -164,8 +164,9 @@ def _print_check(app: App, item: Message) -> None:
     if app.as_json:
         print_json(item)
         return
-    detail = f"  ({item['detail']})" if item.get("detail") else ""
-    print_line(f"{'ok' if item.get('ok') else 'FAILED':<6} {item.get('check')}{detail}")
+    outcome = item.get("ok")
+    how = "skip" if outcome is None else "done" if outcome else "failed"
+    print_line(format_step(str(item.get("check")), how, str(item.get("detail") or "")))
 
 
 def _read_toml(path: Path | None) -> Message | None:

@@ -67,7 +67,7 @@ def parse_url(text: str) -> Url:
         raise ValueError("a name and password in the URL are not used; give them with --header")
     try:
         port = parts.port if parts.port is not None else _DEFAULT_PORTS[parts.scheme]
-        host = parse_host(_to_ascii(parts.hostname or ""))
+        host = _parse_host(parts.hostname or "")
     except AddressError:
         raise
     except ValueError as exc:
@@ -102,6 +102,10 @@ def open_tls(sock: socket.socket, host: str, cacert: str | None, insecure: bool)
     except ssl.SSLError as exc:
         raise ControlError(
             "failed", f"no TLS with {host}: {exc.reason or exc}", "is it an http:// endpoint?"
+        ) from exc
+    except OSError as exc:
+        raise ControlError(
+            "failed", f"no TLS with {host}: {exc.strerror or exc}", "is it an http:// endpoint?"
         ) from exc
 
 
@@ -192,6 +196,8 @@ def _to_octets(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
-def _to_ascii(host: str) -> str:
+def _parse_host(host: str) -> str:
     """A host as DNS has it: `bücher.example` is `xn--bcher-kva.example`."""
-    return host if host.isascii() else host.encode("idna").decode("ascii")
+    if not host.isascii():
+        host = host.encode("idna").decode("ascii")
+    return parse_host(f"[{host}]")  # urlsplit took off the brackets of an IPv6 address

@@ -14,13 +14,13 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 import trio
-from tunneld.client import DialError, connect
 
 from ctl.address import Address
 from ctl.dialling import DIAL_TIMEOUT, Dialled
 from ctl.messages import ControlError
+from tunneld.client import DialError, connect
 
-CHUNK = 256 * 1024
+CHUNK = 64 * 1024
 """Octets that one direction moves at once."""
 
 

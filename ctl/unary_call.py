@@ -119,6 +119,8 @@ class UnaryCall:
         data = self._sock.recv(_CHUNK)
         if not data:
             raise _failure("it closed the connection before it had answered")
+        if data.startswith(b"HTTP/1"):  # to h2 the head of a long frame, which would never end
+            raise _failure("it speaks HTTP/1, which is no gRPC")
         for event in self._connection.receive_data(data):
             self._handle(event)
 

@@ -1,0 +1,142 @@
+import json
+import time
+
+from ctl.messages import ControlError, Message
+from tests.ctl.conftest import Run
+from tests.ctl.fakedaemon import Answer, FakeDaemon, Stream
+
+SERVER = {
+    "name": "server",
+    "kind": "server",
+    "namespace": "public",
+    "lab": "demo",
+    "state": "ready",
+    "reason": "",
+    "since": time.time(),
+    "restarts": 0,
+    "pid": 12,
+    "addresses": ["2.2.2.2:8090", "2.2.2.2:8091"],
+}
+AGENT = {**SERVER, "name": "agent", "kind": "agent", "state": "backoff", "reason": "refused"}
+
+
+def test_status_shows_the_daemon_and_its_roles(daemon: FakeDaemon, run: Run) -> None:
+    daemon.answers["status"] = {
+        "pid": 7,
+        "version": "0.1.0",
+        "since": time.time(),
+        "control": "/run/c.sock",
+        "state": "/var/lib/t",
+        "roles": [SERVER],
+    }
+    done = run("status")
+    assert done.code == 0
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("tunneld 0.1.0, pid 7, up ")
+    assert "control socket   /run/c.sock" in lines
+    assert lines[-1].startswith("server  server  public")
+    assert "2.2.2.2:8090 2.2.2.2:8091" in lines[-1]
+
+
+def test_status_as_json_is_the_daemon_s_answer_with_a_version(daemon: FakeDaemon, run: Run) -> None:
+    daemon.answers["status"] = {"pid": 7, "version": "0.1.0", "roles": []}
+    done = run("status", "-o", "json")
+    assert json.loads(done.stdout)["pid"] == 7
+
+
+def test_roles_are_listed(daemon: FakeDaemon, run: Run) -> None:
+    daemon.answers["role.list"] = {"roles": [SERVER, AGENT]}
+    lines = run("role", "list").stdout.splitlines()
+    assert lines[0].split()[:4] == ["NAME", "KIND", "NAMESPACE", "STATE"]
+    assert lines[2].split()[:4] == ["agent", "agent", "public", "backoff"]
+    assert lines[2].endswith("refused")
+    assert json.loads(run("role", "list", "-o", "json").stdout)["roles"] == [SERVER, AGENT]
+
+
+def test_roles_are_stopped_and_started_by_name(daemon: FakeDaemon, run: Run) -> None:
+    def change(params: Message) -> Answer:
+        return {**SERVER, "name": params["name"], "state": "stopped"}
+
+    daemon.answers["role.stop"] = change
+    daemon.answers["role.start"] = change
+    daemon.answers["role.restart"] = change
+    assert "stopped" in run("role", "stop", "a", "b").stdout
+    assert json.loads(run("role", "start", "a", "-o", "json").stdout)["name"] == "a"
+    assert run("role", "restart", "c").code == 0
+    assert daemon.calls == [
+        ("role.stop", {"name": "a"}),
+        ("role.stop", {"name": "b"}),
+        ("role.start", {"name": "a"}),
+        ("role.restart", {"name": "c"}),
+    ]
+
+
+def test_an_unknown_role_exits_with_4(daemon: FakeDaemon, run: Run) -> None:
+    daemon.answers["role.stop"] = ControlError("not_found", "no role x", "see: role list")
+    assert run("role", "stop", "x").code == 4
+
+
+def test_logs_are_a_line_or_an_object_each(daemon: FakeDaemon, run: Run) -> None:
+    entry = {
+        "time": 1_700_000_000.25,
+        "level": "info",
+        "event": "agent connected",
+        "fields": {"agent": "demo", "peer": "\x1b[31m"},
+    }
+    daemon.answers["role.logs"] = Stream([entry, entry])
+    done = run("role", "logs", "server", "-n", "5", "-f")
+    assert daemon.calls == [("role.logs", {"name": "server", "lines": 5, "follow": True})]
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2
+    assert ".250 info    agent connected agent=demo peer=" in lines[0]
+    assert "\x1b" not in done.stdout
+    items = [
+        json.loads(line) for line in run("role", "logs", "s", "-o", "json").stdout.splitlines()
+    ]
+    assert items == [{"version": 1, **entry}] * 2
+
+
+def test_agents_are_listed(daemon: FakeDaemon, run: Run) -> None:
+    agent = {
+        "server": "server",
+        "id": "demo",
+        "identifiers": {"ipv4": ["10.0.0.1", "10.0.0.2"], "default-route": ["true"]},
+        "peer": "10.10.10.2:4242",
+        "version": "0.1.0",
+        "since": time.time(),
+        "rtt_ms": 1.25,
+        "conns": 3,
+        "state": "ready",
+    }
+    daemon.answers["agents"] = {"agents": [agent, {**agent, "id": "new", "rtt_ms": None}]}
+    lines = run("agents").stdout.splitlines()
+    assert lines[1].split()[:4] == ["demo", "server", "10.10.10.2:4242", "ready"]
+    assert "1.2ms" in lines[1]
+    assert lines[1].endswith("ipv4=10.0.0.1,10.0.0.2 default-route=true")
+    assert json.loads(run("agents", "-o", "json").stdout)["agents"][0] == agent
+
+
+def test_conns_are_listed(daemon: FakeDaemon, run: Run) -> None:
+    conn = {
+        "id": 5,
+        "role": "server",
+        "client": "local",
+        "destination": "192.168.1.2:7",
+        "agent": "demo",
+        "state": "open",
+        "since": time.time(),
+        "bytes_sent": 1536,
+        "bytes_received": 0,
+    }
+    daemon.answers["conns"] = {"conns": [conn]}
+    line = run("conns").stdout.splitlines()[1]
+    assert line.split()[:5] == ["5", "server", "local", "192.168.1.2:7", "demo"]
+    assert "1.5 KiB" in line
+    assert json.loads(run("conns", "-o", "json").stdout)["conns"] == [conn]
+
+
+def test_a_daemon_that_sends_no_list_is_an_internal_error(daemon: FakeDaemon, run: Run) -> None:
+    daemon.answers["conns"] = {"conns": "none"}
+    done = run("conns")
+    assert done.code == 1
+    assert "error[internal]" in done.stderr
