@@ -50,6 +50,7 @@ class RoleLog:
         self._lines: deque[LogRecord] = deque(maxlen=size)
         self._written = 0
         self._more = trio.Event()
+        self._closed = False
 
     def add(self, line: LogRecord) -> None:
         """Append a line; wakes who waits in `wait_beyond`."""
@@ -69,10 +70,18 @@ class RoleLog:
         skip = max(0, cursor - (self._written - kept))
         return list(self._lines)[skip:], lost
 
-    async def wait_beyond(self, cursor: int) -> None:
-        """Wait until there is a line at ``cursor``."""
+    async def wait_beyond(self, cursor: int) -> bool:
+        """Wait until there is a line at ``cursor``; False if there will be none, ever."""
         while self._written <= cursor:
+            if self._closed:
+                return False
             await self._more.wait()
+        return True
+
+    def close(self) -> None:
+        """Nothing more will be written."""
+        self._closed = True
+        self._more.set()
 
 
 class LogBook:
@@ -91,5 +100,7 @@ class LogBook:
             self._logs[role].add(line)
 
     def forget(self, role: str) -> None:
-        """Drop the lines of a role that is no more."""
-        self._logs.pop(role, None)
+        """Drop the lines of a role that is no more; who follows them comes to an end."""
+        log = self._logs.pop(role, None)
+        if log is not None:
+            log.close()

@@ -3,16 +3,14 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-import structlog
 import trio
 
 from ctl.messages import ControlError, Message
 from tunneld.config import RoleConfig, kind_of
+from tunneld.logbook import LogBook
 from tunneld.role import RoleState
 from tunneld.rolestatus import RoleStatus
 from tunneld.schema import did_you_mean
-
-log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True, eq=False)
@@ -48,7 +46,9 @@ class Entry:
 class Roster:
     """All entries, in the order of their arrival."""
 
-    def __init__(self) -> None:
+    def __init__(self, logs: LogBook) -> None:
+        """``logs`` gets a log for each role that is there."""
+        self._logs = logs
         self._entries: dict[str, Entry] = {}
         self._changed = trio.Event()
 
@@ -59,12 +59,14 @@ class Roster:
         """Enter a role whose name is free."""
         assert entry.name not in self._entries
         self._entries[entry.name] = entry
+        self._logs.of(entry.name)
         self._wake()
 
     def remove(self, entry: Entry) -> None:
         """Strike a role off."""
         if self._entries.get(entry.name) is entry:
             del self._entries[entry.name]
+            self._logs.forget(entry.name)
             self._wake()
 
     def find(self, name: str) -> Entry | None:

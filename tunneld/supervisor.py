@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 SETTLE_TIMEOUT = 10.0
 """Seconds that who starts a role waits for it to be ready or to have failed."""
 
-EnterNamespace: TypeAlias = Callable[[str], Awaitable[list[str]]]
+EnterNamespace: TypeAlias = Callable[[str], list[str]]
 """Gives, for a namespace's name, what to put before a command line to run it there; raises
 `ControlError` when there is no such namespace."""
 

@@ -4,7 +4,7 @@ roles with it."""
 import socket
 import sys
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeAlias
@@ -42,7 +42,7 @@ STDERR_LINES = 5
 
 WORKER = (sys.executable, "-P", "-m", "tunneld.worker")
 
-Enter: TypeAlias = Callable[[], Awaitable[list[str]]]
+Enter: TypeAlias = Callable[[], list[str]]
 """Gives what to put before a command line to run it in the namespace, or raises `ControlError`."""
 
 
@@ -173,7 +173,7 @@ class Workplace:
     async def _employ(self) -> str:
         """Run one worker to its end; why it ended."""
         try:
-            child, sock = self._spawn(await self._enter())
+            child, sock = self._spawn(self._enter())
         except ControlError as exc:
             return str(exc)
         except OSError as exc:

@@ -36,7 +36,7 @@ async def test_a_follower_wakes_for_each_new_line() -> None:
     async def follow() -> None:
         cursor = 0
         while len(seen) < 3:
-            await log.wait_beyond(cursor)
+            assert await log.wait_beyond(cursor)
             lines, _ = log.read(cursor)
             seen.extend(each.event for each in lines)
             cursor += len(lines)
@@ -50,6 +50,16 @@ async def test_a_follower_wakes_for_each_new_line() -> None:
         log.add(line(1))
         log.add(line(2))
     assert seen == ["event 0", "event 1", "event 2"]
+
+
+async def test_who_follows_a_role_that_goes_comes_to_an_end() -> None:
+    book = LogBook()
+    log = book.of("edge")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(log.wait_beyond, 0)
+        await wait_all_tasks_blocked()
+        book.forget("edge")
+    assert not await log.wait_beyond(0)
 
 
 def test_lines_of_a_role_that_is_no_more_are_dropped() -> None:

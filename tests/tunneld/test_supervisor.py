@@ -14,6 +14,7 @@ from tests.tunneld.fakes import FakeRole, Script, cannot_start
 from tunneld.backoff import Backoff
 from tunneld.config import EchoConfig, Frontend, ServerConfig, TunnelListener
 from tunneld.factories import Factories
+from tunneld.logbook import LogBook
 from tunneld.role import RoleState
 from tunneld.roster import Roster
 from tunneld.supervisor import Supervisor, open_supervisor
@@ -31,7 +32,7 @@ def server(name: str) -> ServerConfig:
     return ServerConfig(name=name, frontends=(Frontend(listen="h:2"),), tunnel=tunnel)
 
 
-async def enter(namespace: str) -> list[str]:
+def enter(namespace: str) -> list[str]:
     if namespace == "nowhere":
         raise ControlError("not_found", "no namespace 'nowhere'")
     return []
@@ -44,7 +45,7 @@ def script() -> Script:
 
 @asynccontextmanager
 async def supervising(tmp_path: Path, script: Script) -> AsyncIterator[Supervisor]:
-    roster = Roster()
+    roster = Roster(LogBook())
     premises = Premises(
         state_dir=tmp_path,
         report=roster.report,

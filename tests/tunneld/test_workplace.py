@@ -48,7 +48,7 @@ class World:
         )
         self.place = Workplace("here", self._enter, premises)
 
-    async def _enter(self) -> list[str]:
+    def _enter(self) -> list[str]:
         self.entered += 1
         if self.forbidden:
             raise ControlError("not_found", "no namespace 'here'", "make it")
