@@ -84,6 +84,7 @@ def read_lab(directory: Path) -> Lab | None:
     Raises:
       NetnsError: ``failed``: the journal is damaged.
     """
+    directory = directory.resolve()
     journal = read_journal(directory)
     if journal is None:
         return None

@@ -59,6 +59,17 @@ def test_down_ends_the_processes_inside_stubborn_ones_too(site: Site) -> None:
     assert site.remains() == []
 
 
+def test_down_finds_processes_inside_though_their_holder_was_killed(rootless: Site) -> None:
+    builder = rootless.up(PAIR)
+    builder.last()
+    with rootless.spawn("a", "print(flush=True); input()") as left:
+        left.wait_for_line()
+        builder.kill()
+        assert rootless.down() == {"result": {}}
+        assert left.close()[0] == -15
+    assert rootless.remains() == []
+
+
 def test_builder_killed_after_any_step_leaves_nothing_that_down_does_not_remove(site: Site) -> None:
     for steps in _count():
         builder = site.up(ROUTED)
