@@ -47,7 +47,7 @@ def run_suite(directory: Path, require: str) -> str:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", str(settings)]
     done = subprocess.run(
         [*command, f"--rootdir={directory}", "--continue-on-collection-errors", str(directory)],
-        env={**os.environ, "TUNNELD_REQUIRE": require},
+        env={**os.environ, "TUNNELD_REQUIRE": require, "PYTEST_ADDOPTS": ""},
         capture_output=True,
         text=True,
         check=False,
