@@ -2,8 +2,8 @@
 
 A *topology* is plain data (`Topology`, from TOML or maps). A *lab* is a topology that stands, or
 stood, on this machine; everything we know of it is in its directory (journal) and the kernel.
-Nothing here logs, knows the tunnel, or changes the caller's namespaces, but for `tear_down`,
-which says so.
+Nothing here logs, knows the tunnel, or changes the caller's namespaces: what must be done inside
+of one, a program of its own does.
 
 How a daemon uses it (every program below speaks JSON lines on stdout, see `netns.program`)::
 
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from netns.graph import draw, draw_dot
     from netns.journal import Mode
     from netns.lab import Lab, LabNamespace, LabState, list_labs, read_lab
-    from netns.processes import processes_inside
     from netns.teardown import tear_down
     from netns.topology import Topology
     from netns.topology_map import (
@@ -57,7 +56,6 @@ __all__ = [
     "list_labs",
     "load_topology",
     "parse_topology",
-    "processes_inside",
     "read_lab",
     "tear_down",
     "topology_to_map",
@@ -82,7 +80,6 @@ _HOMES = {
     "list_labs": "lab",
     "load_topology": "topology_map",
     "parse_topology": "topology_map",
-    "processes_inside": "processes",
     "read_lab": "lab",
     "tear_down": "teardown",
     "topology_to_map": "topology_map",
