@@ -7,7 +7,6 @@ import click
 
 from ctl.app import App, rows_of
 from ctl.client import ItemStream
-from ctl.graph import format_graph
 from ctl.messages import ControlError, Message
 from ctl.options import output_option
 from ctl.output import format_age, print_json, print_line, print_note, print_table
@@ -134,16 +133,16 @@ def check(ctx: click.Context, name: str | None) -> None:
 
 @command.command("graph")
 @_name_option
+@click.option("--dot", is_flag=True, help="In Graphviz's language: … | dot -Tsvg")
 @output_option
 @click.pass_obj
-def graph(app: App, name: str | None) -> None:
-    """Draw a lab's links."""
-    topology = app.request("ns.graph", {"name": name})
+def graph(app: App, name: str | None, dot: bool) -> None:
+    """Draw a lab: its namespaces, links, routes and firewalls."""
+    result = app.request("ns.graph", {"name": name})
     if app.as_json:
-        print_json(topology)
-        return
-    for line in format_graph(topology):
-        print_line(line)
+        print_json(result)
+    else:
+        print_line(str(result.get("dot" if dot else "drawing")).rstrip("\n"))
 
 
 def _follow(app: App, stream: ItemStream) -> Message:

@@ -9,8 +9,9 @@ from typing import NoReturn
 
 from ctl.messages import ControlError
 
-TUNNELD = (sys.executable, "-m", "tunneld")
-TUNNELCTL = (sys.executable, "-m", "ctl")
+# -P: a directory `ctl` where the caller happens to stand must not be run instead of us.
+TUNNELD = (sys.executable, "-P", "-m", "tunneld")
+TUNNELCTL = (sys.executable, "-P", "-m", "ctl")
 
 
 def become(argv: Sequence[str], variables: Mapping[str, str]) -> NoReturn:

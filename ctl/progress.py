@@ -21,6 +21,9 @@ class Progress(Protocol):
     def finish(self, step: str, how: str, detail: str = "") -> None:
         """A step ended; ``how`` is a key of `MARKS`."""
 
+    def pause(self) -> None:
+        """Clear the way for other output, until the next step begins."""
+
     def __enter__(self) -> Self: ...
 
     def __exit__(
@@ -49,6 +52,9 @@ class PlainProgress:
 
     def finish(self, step: str, how: str, detail: str = "") -> None:
         print_note(format_step(step, how, detail))
+
+    def pause(self) -> None:
+        pass
 
     def __enter__(self) -> Self:
         return self
@@ -79,11 +85,14 @@ class TerminalProgress:
         self._status.start()
 
     def finish(self, step: str, how: str, detail: str = "") -> None:
+        self.pause()
         style = {"done": "green", "failed": "bold red"}.get(how, "dim")
-        self._status.stop()
         self._console.print(
             printable(format_step(step, how, detail)), style=style, markup=False, soft_wrap=True
         )
+
+    def pause(self) -> None:
+        self._status.stop()
 
     def __enter__(self) -> Self:
         return self
@@ -94,4 +103,4 @@ class TerminalProgress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._status.stop()
+        self.pause()

@@ -8,6 +8,7 @@ operation on a lab is all or nothing, and one at a time.
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -21,13 +22,15 @@ from netns import (
     builtin_topology,
     check_argv,
     down_argv,
+    draw,
+    draw_dot,
     parse_topology,
     topology_to_map,
     up_argv,
     up_request,
 )
 from netns.journal import Mode
-from netns.lab import DEFAULT_LAB
+from netns.lab import DEFAULT_LAB, full_name
 from netns.validation import check_lab_name
 from tunneld.certificate import PkiError
 from tunneld.config import RoleConfig
@@ -131,12 +134,19 @@ class Labs:
         return await _run(check_argv(self.files.path(name)), emit)
 
     def graph(self, name: str | None) -> Message:
-        """The topology of a lab, as a map.
+        """A lab's ``topology`` as a map, its ``drawing`` for a terminal and its ``dot`` for Graphviz.
 
         Raises:
           ControlError: ``not_found``.
         """
-        return topology_to_map(self.files.lab(_checked_name(name)).topology)
+        name = _checked_name(name)
+        topology = self.files.lab(name).topology
+        title = partial(full_name, name)
+        return {
+            "topology": topology_to_map(topology),
+            "drawing": draw(topology, title),
+            "dot": draw_dot(topology, title),
+        }
 
     async def close(self) -> None:
         """Take down the labs that could not outlive the daemon: those without root."""

@@ -132,6 +132,15 @@ def test_check_fails_if_one_check_fails(daemon: FakeDaemon, run: Run) -> None:
     assert "error[failed]: 1 checks failed" in done.stderr
 
 
+def test_graph_prints_the_daemon_s_drawing(daemon: FakeDaemon, run: Run) -> None:
+    answer = {"topology": {"name": "demo"}, "drawing": "+--+\n|  |\n", "dot": "graph {\n}\n"}
+    daemon.answers["ns.graph"] = answer
+    assert run("ns", "graph").stdout == "+--+\n|  |\n"
+    assert run("ns", "graph", "--dot").stdout == "graph {\n}\n"
+    done = run("ns", "graph", "-o", "json")
+    assert json.loads(done.stdout) == {"version": 1, **answer}
+
+
 def test_exec_becomes_the_command_in_the_namespace(
     daemon: FakeDaemon, start: Callable[..., "Popen[bytes]"]
 ) -> None:
@@ -201,4 +210,3 @@ def _fake_tunneld(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )
     repository = str(Path(__file__).parents[2])
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), repository]))
-    monkeypatch.chdir(folder)
