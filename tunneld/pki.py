@@ -23,6 +23,7 @@ from cryptography import x509
 
 from ctl.paths import PathError, make_private_directory
 from tunneld.certificate import (
+    LEAF_DAYS,
     Credential,
     Kind,
     PkiError,
@@ -146,7 +147,7 @@ class Pki:
         kind: Kind,
         name: str,
         sans: Sequence[str] = (),
-        days: int | None = None,
+        days: int = LEAF_DAYS,
         *,
         force: bool = False,
     ) -> list[Path]:
@@ -159,13 +160,11 @@ class Pki:
           OSError: the directory cannot be written.
         """
         if kind is Kind.SERVER:
-            request = server_request(name, [name, *sans])
+            request = server_request(name, [name, *sans], days)
             sides = list(Side)
         else:
-            request = peer_request(kind, name, sans)
+            request = peer_request(kind, name, sans, days)
             sides = [Side.AGENT if kind is Kind.AGENT else Side.FRONTEND]
-        if days is not None:
-            request = Request(kind, name, request.sans, days)
         if not self.directory.is_dir():
             raise self._no_authority(self.directory)
         with self._locked():

@@ -205,7 +205,7 @@ def test_unusable_certificate_says_why(authority: Credential) -> None:
     assert why(peer_request(Kind.AGENT, "demo"), same_name) == "another CA signed it"
 
 
-def handshake(server: ssl.SSLContext, client: ssl.SSLContext, server_name: str) -> None:
+def check_handshake(server: ssl.SSLContext, client: ssl.SSLContext, server_name: str) -> None:
     """A whole TLS handshake in memory, and one octet, since in TLS 1.3 a client learns only from
     its first read that its certificate was refused."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -261,19 +261,19 @@ def fresh() -> Credential:
 def test_strict_openssl_takes_both_ends(
     fresh: Credential, tmp_path: Path, server_name: str, kind: Kind
 ) -> None:
-    handshake(*contexts(fresh, peer_request(kind, "peer"), tmp_path), server_name)
+    check_handshake(*contexts(fresh, peer_request(kind, "peer"), tmp_path), server_name)
 
 
 def test_server_is_refused_under_a_name_it_does_not_have(fresh: Credential, tmp_path: Path) -> None:
     ends = contexts(fresh, peer_request(Kind.AGENT, "a"), tmp_path)
     with pytest.raises(ssl.SSLCertVerificationError, match="mismatch"):
-        handshake(*ends, "2.2.2.3")
+        check_handshake(*ends, "2.2.2.3")
 
 
 def test_server_certificate_is_refused_as_a_clients(fresh: Credential, tmp_path: Path) -> None:
     ends = contexts(fresh, server_request("server", ["localhost"]), tmp_path)
     with pytest.raises(ssl.SSLCertVerificationError, match="unsuitable certificate purpose"):
-        handshake(*ends, "localhost")
+        check_handshake(*ends, "localhost")
 
 
 def test_client_of_another_authority_is_refused(fresh: Credential, tmp_path: Path) -> None:
@@ -285,4 +285,4 @@ def test_client_of_another_authority_is_refused(fresh: Credential, tmp_path: Pat
     )
     client = strict_context(ssl.Purpose.SERVER_AUTH, stranger, fresh, tmp_path)
     with pytest.raises(ssl.SSLCertVerificationError):
-        handshake(server, client, "localhost")
+        check_handshake(server, client, "localhost")
