@@ -134,7 +134,7 @@ class Labs:
         return await _run(check_argv(self.files.path(name)), emit)
 
     def graph(self, name: str | None) -> Message:
-        """A lab's ``topology`` as a map, its ``drawing`` for a terminal and its ``dot`` for Graphviz.
+        """A lab: its ``topology`` as a map, ``drawing`` for a terminal, ``dot`` for Graphviz.
 
         Raises:
           ControlError: ``not_found``.
