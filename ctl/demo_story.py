@@ -134,7 +134,9 @@ class Story:
         except ProofError as exc:
             self._finish(title, False, started, str(exc))
             raise ControlError(
-                "failed", f"step {self._step} failed: {title}: {exc}", "run it again with -o json"
+                "failed",
+                f"step {self._step} failed: {title}: {exc}",
+                "the last lines of the daemon's log are above",
             ) from exc
         self._finish(title, True, started, detail)
 

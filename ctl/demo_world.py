@@ -51,18 +51,22 @@ class Done:
     def complaint(self) -> str:
         """What it said of its failure, on one line."""
         lines = [line for line in self.err.splitlines() if line.strip()]
-        first = next((line for line in lines if line.startswith("error")), "".join(lines[-1:]))
-        return first[:_LONGEST_QUOTE]
+        error = self._error()
+        if error:
+            first = f"error[{error.get('code')}]: {error.get('message')}"
+        else:
+            first = next((line for line in lines if line.startswith("error")), "".join(lines[-1:]))
+        return first if len(first) <= _LONGEST_QUOTE else f"{first[:_LONGEST_QUOTE]}…"
 
     def require(self, expected: str, holds: bool) -> None:
         """Raise `ProofError` with what was ``expected`` and what came unless it ``holds``."""
         if holds:
             return
         seen = f"exit code {self.code}"
-        if self.text:
-            seen += f", {self.text[:_LONGEST_QUOTE]!r}"
         if self.complaint:
             seen += f", {self.complaint}"
+        elif self.text:
+            seen += f", {self.text[:_LONGEST_QUOTE]!r}"
         raise ProofError(f"{self.command}: expected {expected}, got {seen}")
 
     def require_success(self) -> None:
@@ -71,12 +75,7 @@ class Done:
 
     def error_code(self) -> str:
         """Code of the error of a command run with ``-o json``; "" if there was none."""
-        for line in self.err.splitlines():
-            try:
-                return str(json.loads(line)["error"]["code"])
-            except (ValueError, LookupError, TypeError):
-                continue
-        return ""
+        return str(self._error().get("code", ""))
 
     def items(self) -> list[Message]:
         """The objects that a command printed with ``-o json``."""
@@ -84,6 +83,15 @@ class Done:
             return [json.loads(line) for line in self.out.splitlines()]
         except ValueError as exc:
             raise ProofError(f"{self.command}: expected JSON, got {self.text!r}") from exc
+
+    def _error(self) -> Message:
+        """The error that a command run with ``-o json`` printed, or an empty map."""
+        for line in self.err.splitlines():
+            try:
+                return dict(json.loads(line)["error"])
+            except (ValueError, LookupError, TypeError):
+                continue
+        return {}
 
 
 class World:

@@ -48,8 +48,10 @@ def test_a_failed_command_is_quoted_with_what_was_expected() -> None:
     with pytest.raises(ProofError) as caught:
         done.require_success()
     assert str(caught.value) == (
-        "tunnelctl x: expected success, got exit code 7, 'out', error[no_agent]: none"
+        "tunnelctl x: expected success, got exit code 7, error[no_agent]: none"
     )
+    with pytest.raises(ProofError, match="expected y, got exit code 0, 'out'"):
+        Done("tunnelctl x", 0, b"out\n", "").require("y", holds=False)
     Done("tunnelctl x", 0, b"", "").require_success()
 
 
@@ -60,7 +62,8 @@ def test_the_last_line_of_a_traceback_is_the_complaint() -> None:
 
 def test_the_code_of_an_error_in_json() -> None:
     error = '{"version": 1, "error": {"code": "forbidden", "message": "m", "hint": ""}}\n'
-    assert Done("tunnelctl", 1, b"", f"note\n{error}").error_code() == "forbidden"
+    done = Done("tunnelctl", 1, b"", f"note\n{error}")
+    assert (done.error_code(), done.complaint) == ("forbidden", "error[forbidden]: m")
     assert Done("tunnelctl", 1, b"", "error[x]: y\n").error_code() == ""
 
 
