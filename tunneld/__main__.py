@@ -1,0 +1,5 @@
+"""`python -m tunneld`."""
+
+from tunneld.cli import main
+
+main()

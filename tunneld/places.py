@@ -1,0 +1,12 @@
+"""Names of the daemon's own files."""
+
+from pathlib import Path
+
+LOG_FILE = "tunneld.log"
+LABS = "labs"
+_LOCK_FILE = "tunneld.pid"
+
+
+def lock_paths(control: Path, state: Path) -> tuple[Path, Path]:
+    """The lock files of a daemon: one for its state directory, one for its socket."""
+    return state / _LOCK_FILE, control.with_name(f"{control.name}.pid")
