@@ -3,15 +3,19 @@
 import select
 import socket
 from collections.abc import Callable
+from typing import TypeAlias
 
 import structlog
 import trio
 
-from ctl.messages import ControlError
+from ctl.messages import ControlError, Message, encode
 from tunneld.role import Role
 from tunneld.rolestatus import reason_of
 
 log = structlog.get_logger(__name__)
+
+Accept: TypeAlias = Callable[[str], bytes]
+"""Gives, for the agent's id, the octets to send ahead of the endpoint's."""
 
 HANGUP_INTERVAL = 0.25
 """Seconds between looks whether the client of a pending dial is still there."""
@@ -29,12 +33,12 @@ class LocalDial:
         self._host = host
         self._port = port
 
-    async def run(self, role: Role, accept: Callable[[], bytes]) -> None:
+    async def run(self, role: Role, accept: Accept) -> None:
         """Have ``role`` dial and carry the connection to its end. Raises nothing."""
 
-        def accepted() -> bytes:
+        def accepted(agent: str) -> bytes:
             self.decided.set()
-            return accept()
+            return accept(agent)
 
         try:
             with self.scope:
@@ -68,6 +72,13 @@ class LocalDial:
             if any(events & select.POLLHUP for _, events in poll.poll(0)):
                 self.scope.cancel()
             await trio.sleep(HANGUP_INTERVAL)
+
+
+def encode_reply(reply: Message, agent: str) -> bytes:
+    """The reply to the client of a dial that succeeded, completed by the way it takes."""
+    result: Message = reply["result"]
+    way = f"{result.get('server')} via agent {agent}"
+    return encode({**reply, "result": {**result, "agent": agent, "peer": way}})
 
 
 def _first(group: BaseExceptionGroup[ControlError]) -> ControlError:

@@ -57,13 +57,13 @@ class Role:
         return []
 
     async def dial_local(
-        self, sock: socket.socket, host: str, port: int, accept: Callable[[], bytes]
+        self, sock: socket.socket, host: str, port: int, accept: Callable[[str], bytes]
     ) -> None:
         """Carry ``sock`` (non-blocking, owned by this call) to ``host:port`` until both ways end.
 
         Args:
-          accept: called once the endpoint is connected; its octets are sent on ``sock`` ahead of
-            everything else.
+          accept: called with the agent's id once the endpoint is connected; its octets are sent
+            on ``sock`` ahead of everything else.
         Raises:
           ControlError: the dial failed; nothing was sent on ``sock``, which is left open.
         """

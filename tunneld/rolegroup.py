@@ -1,7 +1,7 @@
 """The roles of one process, and the data plane they share."""
 
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import trio
 from ctl.messages import ControlError
 from tunneld.config import RoleConfig
 from tunneld.factories import Factories
+from tunneld.localdial import Accept
 from tunneld.reactor import Reactor
 from tunneld.rolerunner import Report, RoleRunner, Surroundings
 
@@ -61,7 +62,7 @@ class RoleGroup:
         return [row for runner in self._runners.values() for row in runner.conns()][-MAX_ROWS:]
 
     async def dial(
-        self, name: str, sock: socket.socket, host: str, port: int, accept: Callable[[], bytes]
+        self, name: str, sock: socket.socket, host: str, port: int, accept: Accept
     ) -> None:
         """As `RoleRunner.dial`.
 

@@ -14,7 +14,7 @@ from ctl.messages import ControlError
 from tunneld.backoff import Backoff
 from tunneld.config import AgentConfig, RoleConfig, ServerConfig
 from tunneld.factories import Factory
-from tunneld.localdial import LocalDial
+from tunneld.localdial import Accept, LocalDial
 from tunneld.log import role_context
 from tunneld.reactor import Reactor
 from tunneld.role import Host, Role, RoleError, RoleState
@@ -74,9 +74,7 @@ class RoleRunner:
         """Have the role finish what it does, within its drain timeout; twice is harmless."""
         self._stop.set()
 
-    async def dial(
-        self, sock: socket.socket, host: str, port: int, accept: Callable[[], bytes]
-    ) -> None:
+    async def dial(self, sock: socket.socket, host: str, port: int, accept: Accept) -> None:
         """Have the role carry ``sock``, which is taken over, to ``host:port``; returns when the
         connection stands. Cancelling it before that gives the dial up.
 

@@ -15,9 +15,10 @@ from typing import TypeAlias
 import structlog
 import trio
 
-from ctl.messages import ControlError, Message, encode
+from ctl.messages import ControlError, Message
 from tunneld.config import RoleConfig, ServerConfig
 from tunneld.factories import FACTORIES, Factories
+from tunneld.localdial import encode_reply
 from tunneld.role import RoleState
 from tunneld.rolegroup import MAX_ROWS, RoleGroup, Row, open_role_group
 from tunneld.rolestatus import SETTLED, RoleStatus
@@ -175,7 +176,7 @@ class Supervisor:
         namespace = entry.config.namespace
         reply["result"]["server"] = entry.name
         if namespace is None:
-            await self._group.dial(entry.name, sock, host, port, lambda: encode(reply))
+            await self._group.dial(entry.name, sock, host, port, partial(encode_reply, reply))
         else:
             await self._lodgings[namespace].place.dial(entry.name, sock, host, port, reply)
 

@@ -12,8 +12,9 @@ import os
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import structlog
@@ -25,6 +26,7 @@ from tunneld import log as logging
 from tunneld.config import RoleConfig
 from tunneld.factories import FACTORIES, Factories
 from tunneld.framestream import FrameStream
+from tunneld.localdial import encode_reply
 from tunneld.outbox import Outbox
 from tunneld.request import Envelope, bad_request, id_of
 from tunneld.rolegroup import RoleGroup, open_role_group
@@ -58,7 +60,7 @@ class Dial(Struct, frozen=True):
     name: str
     host: str
     port: int
-    reply: bytes
+    reply: dict[str, Any]
 
 
 class Worker:
@@ -132,7 +134,8 @@ class Worker:
             raise ControlError("bad_request", "dial came without a socket")
         sock = socket.socket(fileno=descriptor)
         sock.setblocking(False)
-        await self._group.dial(params.name, sock, params.host, params.port, lambda: params.reply)
+        accept = partial(encode_reply, params.reply)
+        await self._group.dial(params.name, sock, params.host, params.port, accept)
         return {}
 
 

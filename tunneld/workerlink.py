@@ -6,7 +6,7 @@ The supervisor requests, the worker answers:
     stop  {name}                {}          when the role has drained
     rows  {kind}                {rows}      kind: "agents" or "conns"
     dial  {name, host, port, reply}  {}     with the client's socket as a descriptor; ``reply`` is
-                                            sent on it when the connection stands
+                                            the message to send on it when the connection stands
 
 Unasked, with id 0, the worker says
 

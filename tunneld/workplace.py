@@ -14,7 +14,7 @@ import structlog
 import trio
 from msgspec import Struct
 
-from ctl.messages import ControlError, FrameError, Message, encode
+from ctl.messages import ControlError, FrameError, Message
 from tunneld.backoff import Backoff
 from tunneld.child import Child, describe_status
 from tunneld.config import RoleConfig
@@ -148,7 +148,7 @@ class Workplace:
         with sock:
             if self._link is None:
                 raise gone()
-            params = {"name": name, "host": host, "port": port, "reply": encode(reply)}
+            params = {"name": name, "host": host, "port": port, "reply": reply}
             await self._link.call("dial", params, sock)
 
     async def _rows(self, kind: str) -> list[Row]:

@@ -96,7 +96,7 @@ class FakeRole(Role):
         ]
 
     async def dial_local(
-        self, sock: socket.socket, host: str, port: int, accept: Callable[[], bytes]
+        self, sock: socket.socket, host: str, port: int, accept: Callable[[str], bytes]
     ) -> None:
         """``refused`` is refused, ``slow`` takes its time, ``bug`` is one; any other name is
         connected to an endpoint that answers each octet by one more."""
@@ -108,7 +108,7 @@ class FakeRole(Role):
         if host == "bug":
             raise ZeroDivisionError("division by zero")
         with trio.socket.from_stdlib_socket(sock) as stream:
-            await stream.send(accept())
+            await stream.send(accept("demo"))
             while data := await stream.recv(100):
                 await stream.send(bytes(octet + 1 for octet in data))
             await stream.send(b"end")

@@ -215,7 +215,7 @@ class Client:
         self.near = trio.socket.from_stdlib_socket(near)
 
     async def dial(self, world: World, host: str) -> None:
-        await world.runner.dial(self.given, host, 80, lambda: b"accepted|")
+        await world.runner.dial(self.given, host, 80, lambda agent: agent.encode() + b"|")
 
 
 @pytest.fixture
@@ -228,7 +228,7 @@ async def client() -> AsyncIterator[Client]:
 
 async def test_a_dial_carries_both_ways_and_half_closes(world: World, client: Client) -> None:
     await client.dial(world, "somewhere")
-    assert await client.near.recv(100) == b"accepted|"
+    assert await client.near.recv(100) == b"demo|"
     await client.near.send(b"abc")
     assert await client.near.recv(100) == b"bcd"
     client.near.shutdown(socket.SHUT_WR)
@@ -267,7 +267,7 @@ async def test_a_client_that_only_half_closed_still_waits(
     nursery.start_soon(client.dial, world, "slow")
     await trio.sleep(5)
     world.role.answer_dial.set()
-    assert await client.near.recv(100) == b"accepted|"
+    assert await client.near.recv(100) == b"demo|"
 
 
 async def test_cancelling_a_dial_gives_it_up(world: World, client: Client) -> None:
@@ -284,7 +284,7 @@ async def test_a_role_that_ends_ends_its_dials(world: World, client: Client) -> 
     await client.dial(world, "somewhere")
     world.runner.stop()
     await world.runner.finished.wait()
-    assert await client.near.recv(100) == b"accepted|"
+    assert await client.near.recv(100) == b"demo|"
     assert await client.near.recv(100) == b""
 
 

@@ -67,14 +67,14 @@ async def test_what_cannot_be_understood_is_refused(line: Line) -> None:
     assert await refusal(line, "nonsense", {}) == "unknown_method"
     assert await refusal(line, "start", {"config": {"kind": "nonsense"}}) == "bad_request"
     assert await refusal(line, "rows", {"kind": "nonsense"}) == "bad_request"
-    dial = {"name": "a", "host": "h", "port": 1, "reply": b""}
+    dial = {"name": "a", "host": "h", "port": 1, "reply": {}}
     assert await refusal(line, "dial", dial) == "bad_request"  # without a socket
     assert await line.link.call("stop", {"name": "a"}) == {}
 
 
 async def test_a_dial_of_a_role_that_is_not_there_fails(line: Line) -> None:
     near, far = socket.socketpair()
-    params = {"name": "nobody", "host": "h", "port": 1, "reply": b""}
+    params = {"name": "nobody", "host": "h", "port": 1, "reply": {}}
     with near, far:
         with pytest.raises(ControlError, match="does not run"):
             await line.link.call("dial", params, far)

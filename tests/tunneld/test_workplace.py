@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from ctl.messages import ControlError
+from ctl.messages import ControlError, Message, encode
 from tests.tunneld.fake_worker import COMMAND
 from tunneld.backoff import Backoff
 from tunneld.config import EchoConfig
@@ -250,10 +250,11 @@ async def test_a_dial_runs_on_the_clients_own_socket(world: World) -> None:
     near, far = socket.socketpair()
     stream = trio.socket.from_stdlib_socket(near)
     with stream:
-        await world.place.dial("a", far, "somewhere", 80, {"id": 7, "result": {}})
+        reply: Message = {"id": 7, "result": {"server": "a"}}
+        await world.place.dial("a", far, "somewhere", 80, reply)
         assert far.fileno() == -1
-        head = await stream.recv(100)
-        assert head.endswith(b"\x82\xa2id\x07\xa6result\x80")
+        reply["result"] = {"server": "a", "agent": "demo", "peer": "a via agent demo"}
+        assert await stream.recv(200) == encode(reply)
         await stream.send(b"abc")
         assert await stream.recv(100) == b"bcd"
         stream.shutdown(socket.SHUT_WR)

@@ -50,60 +50,51 @@ class ServerRole(Role):
         )
 
     async def run(self, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED) -> None:
-        listeners: list[socket.socket] = []
-        try:
-            async with trio.open_nursery() as connections:  # they outlive the listeners
-                connections.start_soon(self._hold.run)
+        frontends = [
+            (frontend.listen, partial(self._frontends.serve, self._frontend_context(frontend)))
+            for frontend in self._config.frontends
+        ]
+        tunnels = (self._config.tunnel.listen, partial(self._serve_agent, self._tunnel_context()))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._hold.run)
+            async with _listening(frontends, self._path) as for_clients:
+                async with _listening([tunnels], self._path) as for_agents:
+                    task_status.started([address_of(sock) for sock, _ in for_clients + for_agents])
+                    await self._serve(for_clients, for_agents)
+            nursery.cancel_scope.cancel()
+
+    async def _serve(self, for_clients: list[Listener], for_agents: list[Listener]) -> None:
+        """Accept until told to drain; then let what runs end. Whoever stops us sets the limit."""
+        async with trio.open_nursery() as tunnels:
+            async with trio.open_nursery() as clients:
                 async with trio.open_nursery() as accepting:
-                    for frontend in self._config.frontends:
-                        serve = partial(self._frontends.serve, self._frontend_context(frontend))
-                        for sock in await self._listen(frontend.listen, listeners):
-                            accepting.start_soon(accept_each, sock, serve, connections)
-                    tunnel = self._config.tunnel
-                    context = server_context(
-                        self._path(tunnel.cert),
-                        self._path(tunnel.key),
-                        self._path(tunnel.client_ca),
-                        [rh2.ALPN],
-                    )
-                    serve_agent = partial(self._serve_agent, context)
-                    for sock in await self._listen(tunnel.listen, listeners):
-                        accepting.start_soon(accept_each, sock, serve_agent, connections)
-                    task_status.started([address_of(sock) for sock in listeners])
+                    for sock, handler in for_clients:
+                        accepting.start_soon(accept_each, sock, handler, clients)
+                    for sock, handler in for_agents:
+                        accepting.start_soon(accept_each, sock, handler, tunnels)
                     await self._host.drain.wait()
                     accepting.cancel_scope.cancel()
-                await self._drain()
-                connections.cancel_scope.cancel()
-        finally:
-            for sock in listeners:
-                close_listener(sock)
-
-    async def _listen(self, address: str, listeners: list[socket.socket]) -> list[socket.socket]:
-        if address.startswith("unix:"):
-            address = "unix:" + self._path(address.removeprefix("unix:"))
-        opened = await listen(address)
-        listeners += opened
-        return opened
+                for sock, _ in for_clients + for_agents:
+                    close_listener(sock)
+                self._frontends.drain()
+            await self._conns.wait_empty()  # those of the control socket
+            await self._registry.drain()
+            tunnels.cancel_scope.cancel()
 
     def _frontend_context(self, frontend: Frontend) -> ssl.SSLContext | None:
         if frontend.listen.startswith("unix:"):
             return None
-        return server_context(
-            self._path(frontend.cert),
-            self._path(frontend.key),
-            self._path(frontend.client_ca),
-            ["h2", "http/1.1"],
-        )
+        return self._context(frontend, ["h2", "http/1.1"])
+
+    def _tunnel_context(self) -> ssl.SSLContext:
+        return self._context(self._config.tunnel, [rh2.ALPN])
+
+    def _context(self, listener: Frontend | TunnelListener, alpn: list[str]) -> ssl.SSLContext:
+        cert, key, ca = map(self._path, (listener.cert, listener.key, listener.client_ca))
+        return server_context(cert, key, ca, alpn)
 
     def _path(self, path: str) -> str:
         return str(self._host.state_dir / path)
-
-    async def _drain(self) -> None:
-        """Let running connections end; whoever stops us sets the limit."""
-        self._http2.drain()
-        await self._conns.wait_empty()
-        for tunnel in list(self._registry.tunnels):
-            tunnel.session.drain()
 
     async def _serve_agent(self, context: ssl.SSLContext, sock: socket.socket) -> None:
         """One agent's connection, from its handshake to its end."""
@@ -114,8 +105,7 @@ class ServerRole(Role):
                 await handshake(transport)
             if transport.tls.selected_alpn_protocol() != rh2.ALPN:
                 raise AgentRejectedError(f"it offers no ALPN protocol {rh2.ALPN}")
-            tunnel = Tunnel(self._host.reactor, transport, self._config.keepalive)
-            await self._run_tunnel(tunnel)
+            await self._run_tunnel(Tunnel(self._host.reactor, transport, self._config.keepalive))
         except trio.TooSlowError:
             log.info("agent closed: no handshake in time", peer=peer)
         except ssl.SSLError as exc:
@@ -125,23 +115,29 @@ class ServerRole(Role):
             log.warning("agent refused", peer=peer, error=str(exc))
         except (OSError, EOFError) as exc:
             log.info("agent lost amid the handshake", peer=peer, error=str(exc))
+        except Exception:  # a bug: it ends this tunnel alone
+            log.exception("agent failed", peer=peer)
         finally:
             sock.close()
 
     async def _run_tunnel(self, tunnel: Tunnel) -> None:
-        refused: AgentRejectedError | None = None
         async with trio.open_nursery() as nursery:
             await nursery.start(self._run_session, tunnel)
-            try:
-                await tunnel.identify(self._server_id)
-            except AgentRejectedError as exc:  # raised again outside: no nursery wraps it there
-                refused = exc
-                nursery.cancel_scope.cancel()
-            else:
-                log.info("agent connected", agent=tunnel.info.agent_id, peer=tunnel.peer)
-                self._registry.tunnels.append(tunnel)
-        if refused is not None:
-            raise refused
+            await self._admit(tunnel)
+
+    async def _admit(self, tunnel: Tunnel) -> None:
+        """Have the agent say who it is; let it take dials for as long as its session lasts."""
+        session = tunnel.session
+        try:
+            await tunnel.identify(self._server_id)
+        except AgentRejectedError as exc:
+            if not session.over.is_set():
+                log.warning("agent refused", peer=tunnel.peer, error=str(exc))
+                session.refuse(str(exc))
+            return
+        log.info("agent connected", agent=tunnel.info.agent_id, peer=tunnel.peer)
+        with self._registry.joined(tunnel):
+            await session.over.wait()
 
     async def _run_session(
         self, tunnel: Tunnel, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -152,9 +148,6 @@ class ServerRole(Role):
             log.warning("agent lost", agent=tunnel.info.agent_id, peer=tunnel.peer, error=str(exc))
         else:
             log.info("agent left", agent=tunnel.info.agent_id, peer=tunnel.peer)
-        finally:
-            if tunnel in self._registry.tunnels:
-                self._registry.tunnels.remove(tunnel)
 
     # -- for the control socket ---------------------------------------------------------------
 
@@ -178,11 +171,11 @@ class ServerRole(Role):
         return self._conns.rows(self._host.name)
 
     async def dial_local(
-        self, sock: socket.socket, host: str, port: int, accept: Callable[[], bytes]
+        self, sock: socket.socket, host: str, port: int, accept: Callable[[str], bytes]
     ) -> None:
         async def carry(end: StreamEnd, conn: Conn) -> None:
             transport = PlainTransport(sock)
-            transport.send(memoryview(accept()))
+            transport.send(memoryview(accept(conn.agent)))
             client = SocketEnd(self._host.reactor, transport, "client")
             conn.octets = lambda: (client.read, client.written)
             await Relay(client, end).run()
@@ -191,3 +184,24 @@ class ServerRole(Role):
             await self._dialer.connect("local", join_authority(host, port), carry)
         except DialError as exc:
             raise exc.to_control() from exc
+
+
+@asynccontextmanager
+async def _listening(
+    wanted: list[tuple[str, Handler]], path: Callable[[str], str]
+) -> AsyncIterator[list[Listener]]:
+    """Listen on each address while the block runs.
+
+    Args:
+      path: makes a UNIX socket's path absolute.
+    """
+    listeners: list[Listener] = []
+    try:
+        for address, handler in wanted:
+            if address.startswith("unix:"):
+                address = "unix:" + path(address.removeprefix("unix:"))
+            listeners += [(sock, handler) for sock in await listen(address)]
+        yield listeners
+    finally:
+        for sock, _ in listeners:
+            close_listener(sock)
