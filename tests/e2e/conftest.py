@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,11 @@ class Daemon:
             "NO_COLOR": "1",
         }
 
-    def popen(self, argv: list[str], **options: Any) -> subprocess.Popen[bytes]:
-        """Start a command with this daemon's environment."""
-        return subprocess.Popen(argv, env=self.environment, **options)
+    def popen(self, argv: list[str]) -> subprocess.Popen[bytes]:
+        """Start a command with this daemon's environment; its output is for `running`."""
+        return subprocess.Popen(
+            argv, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
 
     def run(
         self, *argv: str, check: bool = True, stdin: bytes = b"", timeout: float = TIMEOUT
@@ -99,8 +102,25 @@ class Lab:
     def exec(self, short: str, *argv: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
         return self.daemon.run(*self.inside(short, *argv), **options)
 
-    def popen(self, short: str, *argv: str, **options: Any) -> subprocess.Popen[bytes]:
-        return self.daemon.popen(self.inside(short, *argv), **options)
+    def popen(self, short: str, *argv: str) -> subprocess.Popen[bytes]:
+        return self.daemon.popen(self.inside(short, *argv))
+
+
+@contextmanager
+def running(process: subprocess.Popen[bytes], ready: bytes) -> Iterator[bytes]:
+    """While ``process`` runs, from when it has printed ``ready`` on; gives what it printed."""
+    assert process.stdout is not None
+    with process:
+        try:
+            seen = b""
+            while ready not in seen:
+                line = process.stdout.readline()
+                assert line, f"ended early: {seen.decode(errors='replace')}"
+                seen += line
+            yield seen
+        finally:
+            process.terminate()
+            process.stdout.close()
 
 
 def lab_name() -> str:

@@ -1,14 +1,13 @@
 """Octets arrive whole or not at all, and one stalled reader is its own problem."""
 
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from tests.e2e.conftest import PRIVATE, Lab
+from tests.e2e.conftest import PRIVATE, Lab, running
 from tests.e2e.load import PORT
 
 pytestmark = pytest.mark.e2e
@@ -20,12 +19,8 @@ MIB = 1 << 20
 def loaded(lab: Lab) -> Iterator[Lab]:
     """The lab with the test endpoint in `private`."""
     argv = [sys.executable, "-m", "tests.e2e.endpoint", PRIVATE, str(PORT)]
-    process = lab.popen("private", *argv, stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"ready\n"
-    yield lab
-    process.kill()
-    process.wait()
+    with running(lab.popen("private", *argv), b"ready"):
+        yield lab
 
 
 def load(lab: Lab, command: str, *numbers: int) -> Any:

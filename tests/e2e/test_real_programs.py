@@ -5,14 +5,12 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import need
-from tests.e2e.conftest import PRIVATE, SERVER, Lab
+from tests.e2e.conftest import PRIVATE, SERVER, Lab, running
 
 pytestmark = pytest.mark.e2e
 
@@ -60,29 +58,13 @@ def test_curl_resolves_a_private_name(lab: Lab) -> None:
     assert b"Everything is ok" in curl(lab, "http://local-server.svc:8080/ok")
 
 
-@contextmanager
-def running(lab: Lab, namespace: str, *argv: str, ready: bytes) -> Iterator[None]:
-    process = lab.popen(namespace, *argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    assert process.stdout is not None
-    try:
-        seen = b""
-        while ready not in seen:
-            line = process.stdout.readline()
-            assert line, f"{argv[0]} ended: {seen.decode(errors='replace')}"
-            seen += line
-        yield
-    finally:
-        process.terminate()
-        process.wait(10)
-
-
 def test_httpx_through_the_frontend(lab: Lab) -> None:
     pytest.importorskip("httpx")
     lab.daemon.ctl("certs", "issue", "server", "web", "--san", PRIVATE, "--dir", str(lab.pki))
     files = [str(lab.pki / "frontend" / name) for name in ("web.crt", "web.key")]
     server = [sys.executable, str(PROGRAMS / "https_server.py"), PRIVATE, "8443", *files]
     client = [sys.executable, str(PROGRAMS / "httpx_get.py"), str(lab.pki)]
-    with running(lab, "private", *server, ready=b"ready"):
+    with running(lab.popen("private", *server), b"ready"):
         done = lab.exec("public", *client, f"https://{PRIVATE}:8443/")
     assert done.stdout == b"200 private\n"
 
@@ -105,7 +87,7 @@ def test_ssh_with_proxy_command(lab: Lab, tmp_path: Path) -> None:
     config = tmp_path / "sshd_config"
     config.write_text("".join(f"{key} {value}\n" for key, value in settings.items()))
     proxy = " ".join([*lab.daemon.ctl_argv("dial"), "%h:%p"])
-    with running(lab, "private", sshd, "-D", "-e", "-f", str(config), ready=b"listening"):
+    with running(lab.popen("private", sshd, "-D", "-e", "-f", str(config)), b"listening"):
         done = lab.daemon.run(
             *(ssh, "-F", "none", "-i", str(tmp_path / "user"), "-o", f"ProxyCommand={proxy}"),
             *("-o", "StrictHostKeyChecking=no", "-o", f"UserKnownHostsFile={tmp_path}/known"),
@@ -120,20 +102,14 @@ def test_grpcio_through_forward(lab: Lab) -> None:
     pytest.importorskip("grpc")
     server, client = str(PROGRAMS / "grpcio_server.py"), str(PROGRAMS / "grpcio_client.py")
     address = f"{PRIVATE}:4002"
-    with running(lab, "private", sys.executable, server, address, ready=b"ready"):
-        forward = lab.daemon.popen(
-            lab.daemon.ctl_argv("forward", "127.0.0.1:0", address),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        assert forward.stdout is not None
-        try:
-            found = re.search(rb"127\.0\.0\.1:(\d+)", forward.stdout.readline())
-            assert found
-            done = lab.daemon.run(sys.executable, client, found[0].decode())
-        finally:
-            forward.terminate()
-            forward.wait(10)
+    forward = lab.daemon.ctl_argv("forward", "127.0.0.1:0", address)
+    with (
+        running(lab.popen("private", sys.executable, server, address), b"ready"),
+        running(lab.daemon.popen(forward), b"127.0.0.1:") as line,
+    ):
+        found = re.search(rb"127\.0\.0\.1:\d+", line)
+        assert found
+        done = lab.daemon.run(sys.executable, client, found[0].decode())
     assert done.stdout == b"Hello grpcio!\n1000 streamed\n"
 
 
@@ -146,7 +122,7 @@ def test_dnsmasq_in_place_of_our_dns(lab: Lab) -> None:
         argv = [dnsmasq, "--no-daemon", "--no-resolv", "--no-hosts", "--log-queries", "--user="]
         argv += [f"--listen-address={PRIVATE}", "--bind-interfaces"]
         argv += [f"--address=/elsewhere.svc/{PRIVATE}"]
-        with running(lab, "private", *argv, ready=b"started"):
+        with running(lab.popen("private", *argv), b"started"):
             done = lab.daemon.ctl("http", "http://elsewhere.svc:8080/ok")
         assert b"Everything is ok" in done.stdout
     finally:

@@ -2,13 +2,14 @@
 
 import json
 import re
+import socket
 import time
 from collections.abc import Callable
 
 import pytest
 
 from tests.conftest import need
-from tests.e2e.conftest import PRIVATE, SERVER, Daemon, Lab
+from tests.e2e.conftest import PRIVATE, SERVER, Daemon, Lab, running
 
 pytestmark = pytest.mark.e2e
 
@@ -88,26 +89,17 @@ def test_each_role_stops_and_starts_by_hand(lab: Lab, short: str) -> None:
 
 
 def test_forward_carries_connections_to_a_local_port(lab: Lab) -> None:
-    import socket
-    import subprocess
-
-    process = lab.daemon.popen(
-        lab.daemon.ctl_argv("forward", "127.0.0.1:0", f"{PRIVATE}:7"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    assert process.stdout is not None
-    try:
-        line = process.stdout.readline().decode()
-        found = re.search(r"127\.0\.0\.1:(\d+)", line)
-        assert found, line
-        with socket.create_connection(("127.0.0.1", int(found.group(1))), timeout=10) as sock:
+    forward = lab.daemon.ctl_argv("forward", "127.0.0.1:0", f"{PRIVATE}:7")
+    with running(lab.daemon.popen(forward), b"127.0.0.1:") as line:
+        found = re.search(rb"127\.0\.0\.1:(\d+)", line)
+        assert found
+        with socket.create_connection(("127.0.0.1", int(found[1])), timeout=10) as sock:
             sock.sendall(b"through the tunnel")
             sock.shutdown(socket.SHUT_WR)
-            assert sock.makefile("rb").read() == b"through the tunnel"
-    finally:
-        process.terminate()
-        process.wait(10)
+            received = b""
+            while more := sock.recv(4096):
+                received += more
+    assert received == b"through the tunnel"
 
 
 def test_a_remote_server_needs_no_daemon(lab: Lab) -> None:

@@ -22,7 +22,8 @@ def connect(
     with whatever came along."""
     raw = socket.create_connection(frontend, timeout=30)
     raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock = tls.wrap_socket(raw, server_hostname=frontend[0])
+    # An end without close_notify is an error here, as RFC 8446 section 6.1 wants it.
+    sock = tls.wrap_socket(raw, server_hostname=frontend[0], suppress_ragged_eofs=False)
     sock.sendall(f"CONNECT {destination}:{port} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
     return sock, sock.recv(65536)
 
