@@ -1,13 +1,14 @@
 """The demo as a whole: the right story, and a machine left as it was found, whatever happens."""
 
+import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
 from ctl.demo_lab import NamespacesForbiddenError, tell_lab_story
-from ctl.demo_leftovers import daemon_leftovers, lab_leftovers
+from ctl.demo_leftovers import daemon_leftovers, lab_leftovers, processes_of
 from ctl.demo_loopback import tell_loopback_story
 from ctl.demo_story import JsonNarrator, Narrator, Story
 from ctl.demo_world import ProofError, World, wait_until
@@ -56,14 +57,12 @@ def _tell(story: Story, world: World) -> None:
 
 def _clean_up(world: World) -> None:
     """End and remove whatever is there; says so if something resists."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it takes a moment, and must not stay half done
+    # It takes a moment and must not stay half done. Commands inherit that SIGINT is ignored.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda *_: None)
     try:
-        if daemon_leftovers(world):
-            world.tunnelctl("ns", "down", "--name", world.lab, quiet=True)
-            world.tunneld("stop", quiet=True)
-        if daemon_leftovers(world) or lab_leftovers(world):
-            world.tunneld("cleanup", "--name", world.lab, quiet=True)
-        wait_until(lambda: not daemon_leftovers(world), "its processes to end", _END_TIMEOUT)
+        _take_down(world)
     except ProofError as exc:
         print_note(f"while cleaning up: {exc}")
     left = [*daemon_leftovers(world), *lab_leftovers(world)]
@@ -71,6 +70,20 @@ def _clean_up(world: World) -> None:
         print_note(f"left over: {line}")
     if not left:
         world.remove()
+
+
+def _take_down(world: World) -> None:
+    if daemon_leftovers(world):
+        world.tunnelctl("ns", "down", "--name", world.lab, quiet=True)
+        world.tunneld("stop", quiet=True)
+    try:
+        wait_until(lambda: not processes_of(world), "the daemon to end", _END_TIMEOUT)
+    except ProofError:
+        for pid in processes_of(world):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    if daemon_leftovers(world) or lab_leftovers(world):
+        world.tunneld("cleanup", "--name", world.lab, quiet=True).require_success()
 
 
 def _show_last_words(state: Path) -> None:

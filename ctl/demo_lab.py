@@ -13,15 +13,14 @@ from ctl.demo_proofs import (
     start_daemon,
     stop_daemon,
     stops_and_starts,
+    wait_ready,
 )
 from ctl.demo_story import Story
-from ctl.demo_world import Done, ProofError, World, wait_until
+from ctl.demo_world import Done, ProofError, World
 
 NAME = "local-server.svc"
 """A host name that the lab's DNS server alone knows."""
 
-_READY = 20.0
-"""Seconds for all roles to be ready."""
 _CONNECT = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 2)"
 _RESOLVE = "import socket, sys; print(socket.gethostbyname(sys.argv[1]))"
 _PUBLIC_HOST, _PRIVATE_HOST = "2.2.2.2", "192.168.1.2"
@@ -65,13 +64,11 @@ def tell_lab_story(story: Story, world: World) -> None:
 
 def _up(world: World) -> str:
     done = world.tunnelctl("ns", "up", "--name", world.lab, "-o", "json")
-    if done.error_code() == "forbidden":
-        raise NamespacesForbiddenError(done.complaint)
+    if done.error.get("code") == "forbidden":
+        raise NamespacesForbiddenError(str(done.error.get("message")))
     done.require_success()
     end = done.items()[-1]
-    wait_until(
-        lambda: all(role["state"] == "ready" for role in world.roles()), "all roles ready", _READY
-    )
+    wait_ready(world)
     return f"{len(end['namespaces'])} namespaces, {len(end['roles'])} roles ready"
 
 

@@ -16,7 +16,26 @@ def lab_leftovers(world: World) -> list[str]:
 
 def daemon_leftovers(world: World) -> list[str]:
     """What is left of the world's daemon: processes and sockets."""
-    return [*_processes(world), *([str(world.control)] if world.control.exists() else [])]
+    processes = [f"process {pid}: {command}" for pid, command in processes_of(world).items()]
+    return [*processes, *([str(world.control)] if world.control.exists() else [])]
+
+
+def processes_of(world: World) -> dict[int, str]:
+    """Processes that have the world's environment, with their commands: the daemon, its workers
+    and whatever they started."""
+    mark = f"={world.folder}/".encode()
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit() or entry.name == str(os.getpid()):
+            continue
+        try:
+            environment = (entry / "environ").read_bytes()
+            command = (entry / "cmdline").read_bytes()
+        except OSError:  # it has ended, or is another user's
+            continue
+        if mark in environment:
+            found[int(entry.name)] = command.replace(b"\0", b" ").decode("utf-8", "replace")
+    return found
 
 
 def _namespaces(lab: str) -> Iterator[str]:
@@ -35,19 +54,3 @@ def _mounts(world: World) -> Iterator[str]:
 def _files(folder: Path) -> Iterator[str]:
     if folder.exists():
         yield str(folder)
-
-
-def _processes(world: World) -> Iterator[str]:
-    """Processes that have our environment: the daemon, its workers and whatever they started."""
-    mark = f"={world.folder}/".encode()
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit() or entry.name == str(os.getpid()):
-            continue
-        try:
-            environment = (entry / "environ").read_bytes()
-            command = (entry / "cmdline").read_bytes()
-        except OSError:  # it has ended, or is another user's
-            continue
-        if mark in environment:
-            words = command.replace(b"\0", b" ").decode("utf-8", "replace")
-            yield f"process {entry.name}: {words}"

@@ -14,6 +14,7 @@ from ctl.demo_proofs import (
     start_daemon,
     stop_daemon,
     stops_and_starts,
+    wait_ready,
 )
 from ctl.demo_story import Story
 from ctl.demo_world import ProofError, World
@@ -25,10 +26,18 @@ _CONFIG = """\
 [[role]]
 kind = "server"
 name = "server"
-frontends = [{{ listen = "{host}:{frontend}", cert = "{pki}/frontend/server.crt",
-  key = "{pki}/frontend/server.key", client-ca = "{pki}/frontend/ca.crt" }}]
-tunnel = {{ listen = "{host}:{tunnel}", cert = "{pki}/agent/server.crt",
-  key = "{pki}/agent/server.key", client-ca = "{pki}/agent/ca.crt" }}
+
+[[role.frontends]]
+listen = "{host}:{frontend}"
+cert = "{pki}/frontend/server.crt"
+key = "{pki}/frontend/server.key"
+client-ca = "{pki}/frontend/ca.crt"
+
+[role.tunnel]
+listen = "{host}:{tunnel}"
+cert = "{pki}/agent/server.crt"
+key = "{pki}/agent/server.key"
+client-ca = "{pki}/agent/ca.crt"
 
 [[role]]
 kind = "agent"
@@ -105,7 +114,9 @@ def _start(world: World) -> str:
     config = world.folder / "tunneld.toml"
     ports = dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
     config.write_text(_CONFIG.format(host=_HOST, name=NAME, pki=world.folder / "pki", **ports))
-    return start_daemon(world, "--config", str(config))
+    detail = start_daemon(world, "--config", str(config))
+    wait_ready(world)
+    return detail
 
 
 def _free_ports(count: int) -> list[int]:

@@ -13,6 +13,8 @@ from ctl.output import format_size
 _PIPE_SIZE = 4 << 20
 """Octets through the byte pipe: more than the buffers on the way, so that most of the answer is
 still to come when our end has been passed on."""
+_READY = 20.0
+"""Seconds for all roles to be ready."""
 _RECOVERY = 45.0
 """Seconds for an agent to come back, whose pauses between attempts grow to 30 s at most."""
 _END_TIMEOUT = 10.0
@@ -25,6 +27,13 @@ def start_daemon(world: World, *arguments: str) -> str:
     done = world.tunnelctl("status", "-o", "json")
     done.require_success()
     return f"pid {done.items()[0]['pid']}"
+
+
+def wait_ready(world: World) -> None:
+    """Wait until all roles are ready, the agent connected."""
+    wait_until(
+        lambda: all(role["state"] == "ready" for role in world.roles()), "all roles ready", _READY
+    )
 
 
 def greets(world: World) -> str:

@@ -9,7 +9,7 @@ from typing import Self
 from ctl.demo_world import ProofError
 from ctl.messages import ControlError
 from ctl.output import print_json, print_line
-from ctl.progress import Progress, format_step, open_progress
+from ctl.progress import STYLES, Progress, format_step, open_progress
 
 Prove = Callable[[], str]
 """Does a step and proves that it worked; gives a detail worth telling."""
@@ -30,15 +30,16 @@ class Narrator:
     """Shows steps as text; they are held back until the first line of all is known."""
 
     def __init__(self) -> None:
-        self._held: list[str] | None = []
+        self._held: list[tuple[str, str | None]] | None = []
         self._progress: Progress = open_progress()
+        self._title = ""
 
     def open(self, where: str) -> None:
         """Tell where the story happens, and then all that was held back."""
         held, self._held = self._held, None
         self._say(f"The whole story on one machine, {where}.")
-        for line in held or []:
-            self._say(line)
+        for line, colour in held or []:
+            self._say(line, colour)
 
     def forget(self) -> None:
         """Drop what was held back."""
@@ -46,18 +47,20 @@ class Narrator:
 
     def begin(self, step: int, title: str) -> None:
         """A step starts."""
+        self._title = title
         self._say(f"\n{step:>2}  {title}")
         self._progress.begin(title)
 
     def command(self, line: str) -> None:
         """A command is about to be run."""
         self._say(f"    $ {line}")
-        self._progress.begin(line)
+        self._progress.begin(self._title)
 
     def finish(self, outcome: Outcome) -> None:
         """The step ended."""
         how = "skip" if outcome.ok is None else "done" if outcome.ok else "failed"
-        self._say("    " + format_step(outcome.detail or "done", how, f"{outcome.seconds:.2f} s"))
+        line = format_step(outcome.detail or "done", how, f"{outcome.seconds:.2f} s")
+        self._say(f"    {line}", STYLES[how])
 
     def close(self) -> None:
         """The story is over."""
@@ -65,12 +68,12 @@ class Narrator:
             self.open("as far as it went")
         self._progress.pause()
 
-    def _say(self, line: str) -> None:
+    def _say(self, line: str, colour: str | None = None) -> None:
         if self._held is not None:
-            self._held.append(line)
+            self._held.append((line, colour))
             return
         self._progress.pause()
-        print_line(line)
+        print_line(line, colour)
 
 
 class JsonNarrator:

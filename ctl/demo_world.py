@@ -9,6 +9,7 @@ import os
 import shlex
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -49,14 +50,16 @@ class Done:
 
     @property
     def complaint(self) -> str:
-        """What it said of its failure, on one line."""
-        lines = [line for line in self.err.splitlines() if line.strip()]
-        error = self._error()
-        if error:
-            first = f"error[{error.get('code')}]: {error.get('message')}"
+        """What it said of its failure, on one line, without the hint."""
+        lines = [line.strip() for line in self.err.splitlines() if line.strip()]
+        starts = [number for number, line in enumerate(lines) if line.startswith("error")]
+        if self.error:
+            text = f"error[{self.error.get('code')}]: {self.error.get('message')}"
+        elif starts:
+            text = " ".join(line for line in lines[starts[0] :] if not line.startswith("hint:"))
         else:
-            first = next((line for line in lines if line.startswith("error")), "".join(lines[-1:]))
-        return first if len(first) <= _LONGEST_QUOTE else f"{first[:_LONGEST_QUOTE]}…"
+            text = "".join(lines[-1:])  # as of a traceback
+        return text if len(text) <= _LONGEST_QUOTE else f"{text[:_LONGEST_QUOTE]}…"
 
     def require(self, expected: str, holds: bool) -> None:
         """Raise `ProofError` with what was ``expected`` and what came unless it ``holds``."""
@@ -73,10 +76,6 @@ class Done:
         """Raise `ProofError` unless it exited with 0."""
         self.require("success", self.code == 0)
 
-    def error_code(self) -> str:
-        """Code of the error of a command run with ``-o json``; "" if there was none."""
-        return str(self._error().get("code", ""))
-
     def items(self) -> list[Message]:
         """The objects that a command printed with ``-o json``."""
         try:
@@ -84,7 +83,8 @@ class Done:
         except ValueError as exc:
             raise ProofError(f"{self.command}: expected JSON, got {self.text!r}") from exc
 
-    def _error(self) -> Message:
+    @property
+    def error(self) -> Message:
         """The error that a command run with ``-o json`` printed, or an empty map."""
         for line in self.err.splitlines():
             try:
@@ -146,7 +146,7 @@ class World:
     ) -> Done:
         command = shlex.join([name, *arguments])
         if not quiet:
-            self._say(command)
+            self._say(command.replace(sys.executable, "python3"))
         try:
             done = subprocess.run(
                 argv,

@@ -32,9 +32,10 @@ def print_json(item: Message) -> None:
     click.echo(line.encode("utf-8", "surrogateescape"))
 
 
-def print_line(text: str) -> None:
-    """A line of a result."""
-    click.echo(printable(text))
+def print_line(text: str, colour: str | None = None) -> None:
+    """A line of a result, in a colour where that is wanted."""
+    coloured = colour is not None and may_colour(sys.stdout.isatty())
+    click.echo(click.style(printable(text), fg=colour) if coloured else printable(text))
 
 
 def print_note(text: str) -> None:

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from rich.status import Status
 
 MARKS = {"done": "ok", "skip": "--", "failed": "FAILED"}
+STYLES = {"done": "green", "skip": "bright_black", "failed": "red"}
+"""Colours, by the names that both click and rich know."""
 
 
 class Progress(Protocol):
@@ -86,10 +88,8 @@ class TerminalProgress:
 
     def finish(self, step: str, how: str, detail: str = "") -> None:
         self.pause()
-        style = {"done": "green", "failed": "bold red"}.get(how, "dim")
-        self._console.print(
-            printable(format_step(step, how, detail)), style=style, markup=False, soft_wrap=True
-        )
+        line = printable(format_step(step, how, detail))
+        self._console.print(line, style=STYLES.get(how), markup=False, soft_wrap=True)
 
     def pause(self) -> None:
         self._status.stop()

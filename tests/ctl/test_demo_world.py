@@ -60,11 +60,17 @@ def test_the_last_line_of_a_traceback_is_the_complaint() -> None:
     assert Done("python", 1, b"", err).complaint == "TimeoutError: timed out"
 
 
+def test_an_error_of_several_lines_is_quoted_whole_but_for_its_hint() -> None:
+    err = "note\nerror[failed]: bad configuration\nf.toml: role: expected\nhint: see\n"
+    complaint = Done("tunneld start", 1, b"", err).complaint
+    assert complaint == "error[failed]: bad configuration f.toml: role: expected"
+
+
 def test_the_code_of_an_error_in_json() -> None:
     error = '{"version": 1, "error": {"code": "forbidden", "message": "m", "hint": ""}}\n'
     done = Done("tunnelctl", 1, b"", f"note\n{error}")
-    assert (done.error_code(), done.complaint) == ("forbidden", "error[forbidden]: m")
-    assert Done("tunnelctl", 1, b"", "error[x]: y\n").error_code() == ""
+    assert (done.error["code"], done.complaint) == ("forbidden", "error[forbidden]: m")
+    assert Done("tunnelctl", 1, b"", "error[x]: y\n").error == {}
 
 
 def test_waiting_ends_when_it_holds_or_the_time_is_over() -> None:

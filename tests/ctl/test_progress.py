@@ -55,7 +55,7 @@ def test_no_color_is_honoured_on_a_terminal() -> None:
     shown = run_on_terminal(NO_COLOR="1")
     assert "ok     namespace [public]" in shown
     assert "\x1b[32m" not in shown
-    assert "\x1b[1;31m" not in shown
+    assert "\x1b[31m" not in shown
 
 
 def test_the_kind_of_progress_follows_stderr(monkeypatch: pytest.MonkeyPatch) -> None:
