@@ -153,7 +153,8 @@ class Connection(Control):
                 raise self._not_now(stream)
             else:
                 stream.receive_window -= length
-                if stream.receive_window < 0:
+                # Below zero by a smaller initial window of ours, it still takes a mere END_STREAM.
+                if stream.receive_window < 0 and length:
                     text = f"{-stream.receive_window} octets over the stream's window"
                     raise StreamProtocolError(stream_id, ErrorCode.FLOW_CONTROL_ERROR, text)
                 if stream.body_left is not None:

@@ -7,6 +7,7 @@ import pytest
 from frames import (
     BufferedConnection,
     ConnectionState,
+    DataReceived,
     ErrorCode,
     Limits,
     LocalProtocolError,
@@ -163,6 +164,15 @@ def test_a_smaller_window_of_ours_counts_once_acknowledged() -> None:
     assert windows(stream) == (-4_000, 1_000)
     assert windows(second) == (1_000, 1_000)
     assert side.connection.state is ConnectionState.OPEN
+
+
+def test_a_stream_may_end_while_its_window_is_below_zero() -> None:
+    """Section 6.9.1: an empty frame needs no window."""
+    side, _, stream = requested()
+    side.connection.send_settings({Setting.INITIAL_WINDOW_SIZE: 0})
+    side.receive_data(data(1, b"x") + SETTINGS_ACK)
+    assert stream.receive_window == -1
+    assert side.receive_data(data(1, b"", end_stream=True)) == [DataReceived(1, b"", True)]
 
 
 def test_a_smaller_window_at_the_start_does_not_bind_the_peer_too_early() -> None:
