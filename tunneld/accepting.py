@@ -107,7 +107,9 @@ def name_of(family: int, name: object) -> str:
 
 
 def close_listener(sock: socket.socket) -> None:
-    """Stop listening; a UNIX socket's file goes away with it."""
+    """Stop listening; a UNIX socket's file goes away with it. Twice is harmless."""
+    if sock.fileno() < 0:
+        return
     path = sock.getsockname() if sock.family == socket.AF_UNIX else ""
     trio.lowlevel.notify_closing(sock)
     sock.close()
@@ -140,5 +142,9 @@ async def accept_each(
                 await trio.sleep(_PAUSE)
                 break
             sock.setblocking(False)
-            tune(sock)
+            try:
+                tune(sock)
+            except OSError:  # reset while it waited
+                sock.close()
+                continue
             connections.start_soon(handler, sock)

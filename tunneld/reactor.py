@@ -26,8 +26,9 @@ EPOLLERR = select.EPOLLERR
 EPOLLHUP = select.EPOLLHUP
 
 _MAX_EVENTS = 256
-_MAX_TURNS = 32
-"""Turns before other trio tasks get theirs, however busy the sockets are."""
+_MAX_STRETCH = 0.002
+"""Seconds of turns on end before other trio tasks (handshakes, dials) get the thread, however busy
+the sockets are."""
 _SPIN = 200e-6
 """Seconds to look for more work before parking, while the gaps are shorter than that."""
 _LONGEST_GAP = 0.01
@@ -63,8 +64,6 @@ class Reactor:
         self._in_turn = False
         self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._wakeup, EPOLLIN)
-        self.now = time.monotonic()
-        """Time of the current turn, for what needs no better than that."""
 
     def register(self, fd: int, handler: Handler, events: int) -> None:
         """Serve ``fd`` by ``handler``; level-triggered, ``events`` as for epoll."""
@@ -116,32 +115,31 @@ class Reactor:
                 await trio.lowlevel.checkpoint()
             else:
                 await trio.lowlevel.wait_readable(self._epoll.fileno())
-            self.now = now = time.monotonic()
+            now = time.monotonic()
             gap += (min(now - parked, _LONGEST_GAP) - gap) * 0.25
-            self._serve(_SPIN if gap < _SPIN else 0.0)
+            self._serve(now, _SPIN if gap < _SPIN else 0.0)
 
     def close(self) -> None:
         """Give up the descriptors; `run` must have ended."""
         self._epoll.close()
         os.close(self._wakeup)
 
-    def _serve(self, spin: float) -> None:
+    def _serve(self, now: float, spin: float) -> None:
         """Serve turns until nothing was ready for ``spin`` seconds, or others need the thread."""
         poll = self._epoll.poll
-        end = self.now + spin
-        turns = 0
-        while turns < _MAX_TURNS:
+        limit = now + _MAX_STRETCH
+        give_up = now + spin
+        while now < limit:
             events = poll(0, _MAX_EVENTS)
-            if not events and not self._next_turn:
-                if not spin or time.monotonic() >= end:
-                    return
+            if events or self._next_turn:
+                self._turn(events)
+                now = time.monotonic()
+                give_up = now + spin
+            elif now < give_up:
                 os.sched_yield()
-                continue
-            turns += 1
-            self._turn(events)
-            if spin:
-                self.now = time.monotonic()
-                end = self.now + spin
+                now = time.monotonic()
+            else:
+                return
 
     def _turn(self, events: list[tuple[int, int]]) -> None:
         handlers = self._handlers
@@ -176,10 +174,17 @@ class Reactor:
                     self._failed(dirty, exc)
             closing, self._closing = self._closing, []
             for action in closing:
-                action()
+                try:
+                    action()
+                except OSError as exc:
+                    log.error("cannot close a descriptor", error=str(exc))
         self._in_turn = False
 
-    @staticmethod
-    def _failed(handler: Handler, exc: Exception) -> None:
-        log.exception("data plane handler failed", handler=type(handler).__name__)
-        handler.fail(exc)
+    def _failed(self, handler: Handler, exc: Exception) -> None:
+        log.error("data plane handler failed", handler=type(handler).__name__, exc_info=exc)
+        try:
+            handler.fail(exc)
+        except Exception:  # not even that works: let go of it, or it fails again in every turn
+            log.exception("data plane handler cannot be ended", handler=type(handler).__name__)
+            for fd in [fd for fd, each in self._handlers.items() if each is handler]:
+                self.unregister(fd)

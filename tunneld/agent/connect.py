@@ -2,8 +2,10 @@
 
 import errno
 import ipaddress
+import os
 import socket
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 import trio
@@ -23,6 +25,10 @@ from tunneld.transport.base import tune
 
 _STAGGER = 0.25
 """Seconds one address gets before the next is tried beside it (RFC 8305 section 5)."""
+
+_lookups = trio.CapacityLimiter(256)
+"""Look-ups at once, each in a thread. A name server that does not answer keeps them for long, even
+those that nobody waits for any more; trio's own 40 threads would soon be all taken."""
 
 _KINDS = {
     errno.ECONNREFUSED: REFUSED,
@@ -54,20 +60,24 @@ async def connect(host: str, port: int, timeout: float) -> socket.socket:
 
 
 async def _resolve(host: str, port: int) -> Sequence[_Info]:
+    look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
     try:
-        numeric = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        flags = socket.AI_ADDRCONFIG
-    else:
-        if numeric.version == 4:  # no look-up, no thread
-            return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (host, port))]
-        flags = socket.AI_NUMERICHOST
-    try:
-        return await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+        if _is_address(host):
+            return look_up(flags=socket.AI_NUMERICHOST)
+        look_up = partial(look_up, flags=socket.AI_ADDRCONFIG)
+        return await trio.to_thread.run_sync(look_up, abandon_on_cancel=True, limiter=_lookups)
     except socket.gaierror as exc:
         raise _lookup_error(host, exc) from exc
     except UnicodeError as exc:
         raise DialError(UNKNOWN_NAME, f"dial tcp: lookup {host}: no such host") from exc
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _lookup_error(host: str, exc: socket.gaierror) -> DialError:
@@ -93,17 +103,19 @@ async def _first_of(infos: Sequence[_Info]) -> socket.socket:
         else:
             nursery.cancel_scope.cancel()
 
-    async with trio.open_nursery() as nursery:
-        for info in infos:
-            failed = trio.Event()
-            nursery.start_soon(attempt, info, failed)
-            with trio.move_on_after(_STAGGER):
-                await failed.wait()
-    for loser in winners[1:]:
-        loser.close()
-    if winners:
-        return winners[0]
-    raise errors[0]
+    try:
+        async with trio.open_nursery() as nursery:
+            for info in infos:
+                failed = trio.Event()
+                nursery.start_soon(attempt, info, failed)
+                with trio.move_on_after(_STAGGER):
+                    await failed.wait()
+        if not winners:
+            raise errors[0]
+        return winners.pop(0)
+    finally:
+        for loser in winners:
+            loser.close()
 
 
 async def _connect_one(info: _Info) -> socket.socket:
@@ -120,7 +132,10 @@ async def _connect_one(info: _Info) -> socket.socket:
             await trio.lowlevel.wait_writable(sock)
             error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if error:
-            raise _error(where, OSError(error, _STRERRORS.get(error, errno.errorcode[error])))
+            raise OSError(error, _STRERRORS.get(error, os.strerror(error)))
+    except OSError as exc:
+        sock.close()
+        raise _error(where, exc) from exc
     except BaseException:
         sock.close()
         raise

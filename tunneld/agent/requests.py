@@ -9,11 +9,12 @@ from frames import Headers
 from tunneld import agentinfo
 from tunneld.agent.connect import connect
 from tunneld.agentinfo import AgentInfo
-from tunneld.conns import Conns
+from tunneld.conns import Conn, Conns
 from tunneld.dialing import DialError, split_authority
 from tunneld.reactor import Reactor
-from tunneld.relay import Relay, RelayError, SocketEnd
-from tunneld.session import StreamEnd
+from tunneld.relay import Relay, RelayError
+from tunneld.socketend import SocketEnd
+from tunneld.streamend import StreamEnd
 from tunneld.transport.plain import PlainTransport
 
 log = structlog.get_logger(__name__)
@@ -38,7 +39,8 @@ class Requests:
         """For one session.
 
         Args:
-          dials: where its connections run.
+          dials: where its connections run; they may outlast the session by a moment, while an
+            endpoint takes the last octets.
           greeted: called when the server asks who we are.
         """
 
@@ -58,23 +60,29 @@ class Requests:
     async def _dial(self, end: StreamEnd, authority: str) -> None:
         """Connect, answer, and carry the connection until it ends."""
         try:
-            with (
-                self._conns.listed("server", authority, self._info.agent_id) as conn,
-                trio.CancelScope() as lost,
-            ):
-                end.on_lost = lost.cancel
-                sock = await connect(*split_authority(authority), self._timeout)
-                end.on_lost = None
-                endpoint = SocketEnd(self._reactor, PlainTransport(sock), "endpoint")
-                if not end.respond([(b":status", b"200")]):
-                    endpoint.abort()
-                    return
-                conn.state = "open"
-                conn.octets = lambda: (endpoint.written, endpoint.read)
-                await Relay(endpoint, end).run()
+            with self._conns.listed("server", authority, self._info.agent_id) as conn:
+                await self._carry(end, conn)
         except DialError as exc:
             log.info("dial failed", destination=authority, error=str(exc))
             value = exc.proxy_status("tunneld-agent").encode("latin-1", "replace")
             end.reply(exc.kind.status, str(exc), [(b"proxy-status", value)])
         except RelayError as exc:
             log.debug("connection broken", destination=authority, error=str(exc))
+        except Exception:  # a bug: it ends this connection alone
+            log.exception("dial failed", destination=authority)
+            end.abort()
+
+    async def _carry(self, end: StreamEnd, conn: Conn) -> None:
+        with trio.CancelScope() as lost:
+            end.on_lost = lost.cancel
+            if end.lost is not None:
+                return
+            sock = await connect(*split_authority(conn.destination), self._timeout)
+            end.on_lost = None
+            endpoint = SocketEnd(self._reactor, PlainTransport(sock), "endpoint")
+            if not end.respond([(b":status", b"200")]):
+                endpoint.abort()
+                return
+            conn.state = "open"
+            conn.octets = lambda: (endpoint.written, endpoint.read)
+            await Relay(endpoint, end).run()

@@ -1,12 +1,15 @@
 """The agent role: keeps a tunnel up to its server, where the dials come from."""
 
 import ssl
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import structlog
 import trio
 
+from frames import Headers
 from frames import Role as Http2Role
 from tunneld import rh2
 from tunneld.address import Address, AddressError, parse_address
@@ -18,11 +21,15 @@ from tunneld.conns import Conns
 from tunneld.identity import names_of_file
 from tunneld.role import Host, Role, RoleError, RoleState
 from tunneld.session import Session, SessionError
+from tunneld.streamend import StreamEnd
 from tunneld.tlscontext import client_context
 from tunneld.transport.stream import connect_tcp, handshake
 from tunneld.transport.tls import TlsTransport
 
 log = structlog.get_logger(__name__)
+
+MakeHandler: TypeAlias = Callable[[Callable[[], None]], Callable[[StreamEnd, Headers], None]]
+"""`Requests.handler` for the dials of one role: takes what to call when the server greets."""
 
 _LASTING = 10.0
 """Seconds after which a tunnel counts as one that worked: the backoff starts over."""
@@ -52,20 +59,22 @@ class AgentRole(Role):
         requests = Requests(self._host.reactor, info, self._conns, self._config.connect_timeout)
         task_status.started([])
         self._host.set_state(RoleState.STARTING, f"connecting to {server}")
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._drain)
+        async with trio.open_nursery() as dials, trio.open_nursery() as nursery:
+            nursery.start_soon(self._drain, nursery.cancel_scope)
             while not self._host.drain.is_set():
-                await self._connect_once(context, server, requests)
+                await self._connect_once(context, server, partial(requests.handler, dials))
             nursery.cancel_scope.cancel()
 
-    async def _drain(self) -> None:
+    async def _drain(self, connecting: trio.CancelScope) -> None:
         """Have the session take no new streams; it ends when the last one has."""
         await self._host.drain.wait()
-        if self._session is not None:
+        if self._session is None:
+            connecting.cancel()
+        else:
             self._session.drain()
 
     async def _connect_once(
-        self, context: ssl.SSLContext, server: Address, requests: Requests
+        self, context: ssl.SSLContext, server: Address, requests: MakeHandler
     ) -> None:
         """One tunnel to its end, and the pause after it."""
         begun = trio.current_time()
@@ -85,34 +94,28 @@ class AgentRole(Role):
         with trio.move_on_after(delay):
             await self._host.drain.wait()
 
-    async def _tunnel(self, context: ssl.SSLContext, server: Address, requests: Requests) -> None:
+    async def _tunnel(
+        self, context: ssl.SSLContext, server: Address, requests: MakeHandler
+    ) -> None:
         with trio.fail_after(_CONNECT_TIMEOUT):
             transport = await self._secure(context, server)
         if transport.tls.selected_alpn_protocol() != rh2.ALPN:
             transport.close()
             raise SessionError(f"it does not speak {rh2.ALPN}: is that its tunnel listener?")
-        lost: SessionError | None = None
-        async with trio.open_nursery() as dials:
-            session = Session(
-                self._host.reactor,
-                transport,
-                Http2Role.SERVER,
-                settings=rh2.SETTINGS,
-                limits=rh2.LIMITS,
-                receive_window=rh2.RECEIVE_WINDOW,
-                keepalive=self._config.keepalive,
-                on_request=requests.handler(dials, lambda: self._connected(server)),
-            )
-            self._session = session
-            try:
-                await session.run()
-            except SessionError as exc:  # raised again outside: no nursery wraps it there
-                lost = exc
-            finally:
-                self._session = None
-            dials.cancel_scope.cancel()
-        if lost is not None:
-            raise lost
+        self._session = Session(
+            self._host.reactor,
+            transport,
+            Http2Role.SERVER,
+            settings=rh2.SETTINGS,
+            limits=rh2.LIMITS,
+            receive_window=rh2.RECEIVE_WINDOW,
+            keepalive=self._config.keepalive,
+            on_request=requests(lambda: self._connected(server)),
+        )
+        try:
+            await self._session.run()
+        finally:
+            self._session = None
 
     async def _secure(self, context: ssl.SSLContext, server: Address) -> TlsTransport:
         sock = await connect_tcp(server.host, server.port)

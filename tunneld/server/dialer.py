@@ -9,7 +9,7 @@ from tunneld.conns import Conn, Conns
 from tunneld.dialing import DialError, split_authority
 from tunneld.relay import RelayError
 from tunneld.server.registry import Registry
-from tunneld.session import StreamEnd
+from tunneld.streamend import StreamEnd
 
 log = structlog.get_logger(__name__)
 

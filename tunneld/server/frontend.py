@@ -6,6 +6,8 @@ client's first octets tell them apart, whatever its ALPN says.
 
 import socket
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import structlog
 import trio
@@ -15,13 +17,14 @@ from tunneld.accepting import peer_of
 from tunneld.conns import Conn
 from tunneld.dialing import DialError
 from tunneld.reactor import Reactor
-from tunneld.relay import Relay, SocketEnd
+from tunneld.relay import Relay
 from tunneld.server import http1
 from tunneld.server.dialer import Dialer
 from tunneld.server.hold import FirstByteHold
 from tunneld.server.http2 import Http2Frontend
 from tunneld.server.watch import watching
-from tunneld.session import StreamEnd
+from tunneld.socketend import SocketEnd
+from tunneld.streamend import StreamEnd
 from tunneld.transport.base import Transport
 from tunneld.transport.plain import PlainTransport
 from tunneld.transport.stream import TransportStream, handshake, linger
@@ -56,6 +59,16 @@ class FrontendServer:
         self._http2 = http2
         self._name = name
         self._head_timeout = head_timeout
+        self._draining = False
+        self._idle: set[trio.CancelScope] = set()
+        """Of clients that have asked for nothing yet."""
+
+    def drain(self) -> None:
+        """Close what is idle; every other connection ends with what it carries now."""
+        self._draining = True
+        for scope in self._idle:
+            scope.cancel()
+        self._http2.drain()
 
     async def serve(self, context: ssl.SSLContext | None, sock: socket.socket) -> None:
         """Serve one connection to its end.
@@ -66,11 +79,13 @@ class FrontendServer:
         peer = peer_of(sock)
         transport: Transport = PlainTransport(sock)
         if context is not None:
-            transport = TlsTransport(sock, context, server_side=True)
+            transport = TlsTransport(sock, context, server_side=True, fin_is_end=True)
         stream = TransportStream(transport)
         try:
-            with trio.fail_after(self._head_timeout):
+            with self._prompt():
                 http2 = await self._open(stream)
+            if self._draining:
+                return
             if http2:
                 await self._http2.serve(stream, peer)
             else:
@@ -85,6 +100,8 @@ class FrontendServer:
         except http1.BadRequestError as exc:
             log.info("bad request", client=peer, error=str(exc))
             await _say_goodbye(stream, exc.reply)
+        except Exception:  # a bug: it ends this client alone
+            log.exception("client failed", client=peer)
         finally:
             with trio.CancelScope(shield=True):
                 await stream.aclose()
@@ -102,18 +119,30 @@ class FrontendServer:
         stream.unread(octets)
         return octets.startswith(_SIGN)
 
+    @contextmanager
+    def _prompt(self) -> Iterator[None]:
+        """Where the client has to hurry: `trio.TooSlowError` when it does not, or in a drain."""
+        with trio.fail_after(self._head_timeout) as scope:
+            self._idle.add(scope)
+            try:
+                yield
+            finally:
+                self._idle.discard(scope)
+
     async def _http1(self, stream: TransportStream, peer: str) -> None:
-        while True:
-            with trio.fail_after(self._head_timeout):
+        while not self._draining:
+            with self._prompt():
                 head = await _read_head(stream)
             if head is None:
                 return
             if head.method == b"CONNECT":
                 await self._connect(stream, peer, head.target)
                 return
-            await stream.send_all(http1.not_connect(head))
             if not head.keep_alive:
+                await _say_goodbye(stream, http1.not_connect(head))
                 return
+            with self._prompt():
+                await stream.send_all(http1.not_connect(head))
 
     async def _connect(self, stream: TransportStream, peer: str, authority: str) -> None:
         async with watching(stream) as watch:
@@ -129,9 +158,9 @@ class FrontendServer:
                 await _say_goodbye(stream, http1.failed(exc, self._name))
 
     async def _carry(self, stream: TransportStream, end: StreamEnd, conn: Conn) -> None:
-        self._hold.hold(end)
-        await stream.send_all(http1.ESTABLISHED)
         early = stream.take_early()
+        self._hold.hold(end, len(early))
+        await stream.send_all(http1.ESTABLISHED)
         client = SocketEnd(self._reactor, stream.detach(), "client", early)
         conn.octets = lambda: (client.read, client.written)
         self._hold.begin(end)
@@ -140,14 +169,16 @@ class FrontendServer:
 
 async def _read_head(stream: TransportStream) -> http1.Head | None:
     """The next request's head; None if the client has closed before it."""
-    octets = b""
-    while not (end := http1.find_end(octets)):
-        more = await stream.receive_some()
-        if not more:
+    reader = http1.HeadReader()
+    found = None
+    while found is None:
+        octets = await stream.receive_some()
+        if not octets:
             return None
-        octets += more
-    stream.unread(octets[end:])
-    return http1.parse_head(octets[:end])
+        found = reader.feed(octets)
+    head, behind = found
+    stream.unread(behind)
+    return head
 
 
 async def _say_goodbye(stream: TransportStream, reply: bytes) -> None:

@@ -9,7 +9,7 @@ from collections import deque
 
 import trio
 
-from tunneld.session import StreamEnd
+from tunneld.streamend import StreamEnd
 
 
 class FirstByteHold:
@@ -24,10 +24,14 @@ class FirstByteHold:
         self._held: deque[tuple[float, StreamEnd]] = deque()
         self._some = trio.Event()
 
-    def hold(self, end: StreamEnd) -> None:
-        """Call before the relay begins."""
+    def hold(self, end: StreamEnd, early: int) -> None:
+        """Call before the relay begins.
+
+        Args:
+          early: octets that the client sent before it could read the reply.
+        """
         if self._delay:
-            end.hold()
+            end.hold(early)
 
     def begin(self, end: StreamEnd) -> None:
         """The reply has left: the delay runs from now."""

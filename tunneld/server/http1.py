@@ -16,8 +16,11 @@ MAX_HEAD = 64 * 1024
 """Octets of a request head."""
 ESTABLISHED = b"HTTP/1.1 200 Connection Established\r\n\r\n"
 
+_END = re.compile(rb"\n\r?\n")
+"""As h11 has it: lines may end with LF alone (RFC 9112 section 2.2)."""
+_LINE = re.compile(rb"[\x20-\x7e]*\r?")
 _ODD_PORT = re.compile(r":[^\]:]*[^\]:0-9][^\]:]*\Z")
-_HOST = re.compile(rb"\r\nhost[ \t]*:", re.IGNORECASE)
+_HOST = re.compile(rb"\nhost[ \t]*:", re.IGNORECASE)
 
 
 class BadRequestError(Exception):
@@ -38,22 +41,35 @@ class Head:
     keep_alive: bool
 
 
-def find_end(octets: bytes) -> int:
-    """Where the head in ``octets`` ends, 0 while it is incomplete.
+class HeadReader:
+    """Finds the end of a request head; looks at each octet once, however few come at a time."""
 
-    Raises:
-      BadRequestError: 431, it is longer than `MAX_HEAD`; 400, it is no HTTP at all.
-    """
-    end = octets.find(b"\r\n\r\n")
-    if 0 <= end <= MAX_HEAD:
-        return end + 4
-    if len(octets) > MAX_HEAD:
-        status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
-        raise BadRequestError(status, f"request head over {MAX_HEAD} octets")
-    line = octets.split(b"\r\n", 1)[0]
-    if line and not re.fullmatch(rb"[\x20-\x7e]*\r?", line):
-        raise _bad("the first line holds octets that no HTTP request has")
-    return 0
+    def __init__(self) -> None:
+        self._octets = bytearray()
+        self._in_first_line = True
+
+    def feed(self, octets: bytes) -> tuple[Head, bytes] | None:
+        """Take what came; once the head is complete, it and the octets behind it.
+
+        Raises:
+          BadRequestError: 431, it is longer than `MAX_HEAD`; 400, it is not HTTP.
+        """
+        if not self._octets:
+            octets = octets.lstrip(b"\r\n")  # RFC 9112 section 2.2
+        if self._in_first_line:
+            line, newline, _ = octets.partition(b"\n")
+            if not _LINE.fullmatch(line):
+                raise _bad("the first line holds octets that no HTTP request has")
+            self._in_first_line = not newline
+        searched = max(0, len(self._octets) - 2)
+        self._octets += octets
+        found = _END.search(self._octets, searched)
+        if (found.end() if found else len(self._octets)) > MAX_HEAD:
+            status = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+            raise BadRequestError(status, f"request head over {MAX_HEAD} octets")
+        if found is None:
+            return None
+        return parse_head(bytes(self._octets[: found.end()])), bytes(self._octets[found.end() :])
 
 
 def parse_head(octets: bytes) -> Head:
@@ -65,7 +81,7 @@ def parse_head(octets: bytes) -> Head:
     # h11 insists on a Host header, clients of konnectivity may leave it out; for CONNECT the
     # request line alone counts.
     if not _HOST.search(octets):
-        octets = octets[:-2] + b"Host: -\r\n\r\n"
+        octets = octets.rstrip(b"\r\n") + b"\r\nHost: -\r\n\r\n"
     connection = h11.Connection(h11.SERVER, max_incomplete_event_size=MAX_HEAD + 64)
     try:
         connection.receive_data(octets)
@@ -106,12 +122,14 @@ def reply(
 
 def not_connect(head: Head) -> bytes:
     """For any other method; the connection stays usable where HTTP lets it."""
-    return reply(
+    body = "this proxy only supports CONNECT passthrough\n"
+    octets = reply(
         HTTPStatus.METHOD_NOT_ALLOWED,
-        "this proxy only supports CONNECT passthrough\n",
+        body,
         keep_alive=head.keep_alive,
         headers=("Allow: CONNECT", "X-Content-Type-Options: nosniff"),
     )
+    return octets.removesuffix(body.encode()) if head.method == b"HEAD" else octets
 
 
 def failed(error: DialError, server_name: str) -> bytes:

@@ -11,7 +11,8 @@ from tunneld.dialing import DialError
 from tunneld.reactor import Reactor
 from tunneld.relay import Relay
 from tunneld.server.dialer import Dialer
-from tunneld.session import Session, SessionError, StreamEnd
+from tunneld.session import Session, SessionError
+from tunneld.streamend import StreamEnd
 from tunneld.transport.stream import TransportStream
 
 log = structlog.get_logger(__name__)
@@ -38,10 +39,10 @@ class Http2Frontend:
     async def serve(self, stream: TransportStream, peer: str) -> None:
         """Serve one client to its end; ``stream`` is given up."""
         early = stream.take_early()
-        async with trio.open_nursery() as requests:
+        async with trio.open_nursery() as requests:  # relays end with the session, or soon after
 
             def on_request(end: StreamEnd, headers: Headers) -> None:
-                requests.start_soon(self._request, session, peer, end, headers)
+                requests.start_soon(self._request, peer, end, headers)
 
             session = Session(
                 self._reactor,
@@ -59,30 +60,31 @@ class Http2Frontend:
                 log.debug("client lost", client=peer, error=str(exc))
             finally:
                 self._sessions.discard(session)
-            requests.cancel_scope.cancel()
 
-    async def _request(
-        self, session: Session, peer: str, front: StreamEnd, headers: Headers
-    ) -> None:
+    async def _request(self, peer: str, front: StreamEnd, headers: Headers) -> None:
         fields = dict(headers)
         if fields[b":method"] != b"CONNECT" or b":protocol" in fields:
             status = HTTPStatus.METHOD_NOT_ALLOWED
             extra = [(b"allow", b"CONNECT")]
             front.reply(status, "this proxy only supports CONNECT passthrough\n", extra)
             return
-        with trio.CancelScope() as lost:
-            front.on_lost = lost.cancel
+        try:
+            await self._connect(peer, front, fields[b":authority"].decode("latin-1"))
+        except DialError as exc:
+            value = exc.proxy_status(self._name).encode("latin-1", "replace")
+            front.reply(exc.kind.status, str(exc), [(b"proxy-status", value)])
+        except Exception:  # a bug: it ends this stream alone
+            log.exception("client failed", client=peer)
+            front.abort()
 
-            async def carry(end: StreamEnd, conn: Conn) -> None:
-                front.on_lost = None
-                if not front.respond([(b":status", b"200")]):
-                    return
+    async def _connect(self, peer: str, front: StreamEnd, authority: str) -> None:
+        async def carry(end: StreamEnd, conn: Conn) -> None:
+            front.on_lost = None
+            if front.respond([(b":status", b"200")]):
                 conn.octets = lambda: (end.sent, front.sent)
                 await Relay(front, end).run()
 
-            try:
-                authority = fields[b":authority"].decode("latin-1")
+        with trio.CancelScope() as lost:
+            front.on_lost = lost.cancel
+            if front.lost is None:
                 await self._dialer.connect(peer, authority, carry)
-            except DialError as exc:
-                value = exc.proxy_status(self._name).encode("latin-1", "replace")
-                front.reply(HTTPStatus(exc.kind.status), str(exc), [(b"proxy-status", value)])

@@ -1,5 +1,10 @@
 """The agents that are connected, and which of them takes a dial."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import trio
+
 from tunneld.dialing import NO_AGENT, DialError
 from tunneld.server.claims import as_address, normal_name
 from tunneld.server.tunnel import Tunnel
@@ -10,6 +15,26 @@ class Registry:
 
     def __init__(self) -> None:
         self.tunnels: list[Tunnel] = []
+        self._empty = trio.Event()
+
+    @contextmanager
+    def joined(self, tunnel: Tunnel) -> Iterator[None]:
+        """Have ``tunnel`` take dials while the block runs."""
+        self.tunnels.append(tunnel)
+        try:
+            yield
+        finally:
+            self.tunnels.remove(tunnel)
+            if not self.tunnels:
+                self._empty.set()
+
+    async def drain(self) -> None:
+        """Have every tunnel take no more dials, and return when the last is gone."""
+        for tunnel in self.tunnels:
+            tunnel.session.drain()
+        while self.tunnels:
+            self._empty = trio.Event()
+            await self._empty.wait()
 
     def choose(self, host: str) -> Tunnel:
         """The tunnel for a destination: of those whose agent claims it most exactly, the least

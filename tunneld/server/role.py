@@ -3,19 +3,20 @@
 import socket
 import ssl
 import uuid
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import structlog
 import trio
 
 from tunneld import rh2
 from tunneld.accepting import accept_each, address_of, close_listener, listen, peer_of
-from tunneld.config import Frontend, ServerConfig
+from tunneld.config import Frontend, ServerConfig, TunnelListener
 from tunneld.conns import Conn, Conns
 from tunneld.dialing import DialError, join_authority
-from tunneld.relay import Relay, SocketEnd
+from tunneld.relay import Relay, RelayError
 from tunneld.role import Host, Role
 from tunneld.server.dialer import Dialer
 from tunneld.server.frontend import FrontendServer
@@ -23,13 +24,19 @@ from tunneld.server.hold import FirstByteHold
 from tunneld.server.http2 import Http2Frontend
 from tunneld.server.registry import Registry
 from tunneld.server.tunnel import AgentRejectedError, Tunnel
-from tunneld.session import SessionError, StreamEnd
+from tunneld.session import SessionError
+from tunneld.socketend import SocketEnd
+from tunneld.streamend import StreamEnd
 from tunneld.tlscontext import server_context
 from tunneld.transport.plain import PlainTransport
-from tunneld.transport.stream import handshake, linger
+from tunneld.transport.stream import TransportStream, handshake, linger
 from tunneld.transport.tls import TlsTransport
 
 log = structlog.get_logger(__name__)
+
+Handler: TypeAlias = Callable[[socket.socket], Awaitable[None]]
+Listener: TypeAlias = tuple[socket.socket, Handler]
+"""A listening socket, and what serves its connections."""
 
 
 class ServerRole(Role):
@@ -55,12 +62,14 @@ class ServerRole(Role):
             for frontend in self._config.frontends
         ]
         tunnels = (self._config.tunnel.listen, partial(self._serve_agent, self._tunnel_context()))
-        async with trio.open_nursery() as nursery:
+        async with (
+            _listening(frontends, self._path) as for_clients,
+            _listening([tunnels], self._path) as for_agents,
+            trio.open_nursery() as nursery,
+        ):
             nursery.start_soon(self._hold.run)
-            async with _listening(frontends, self._path) as for_clients:
-                async with _listening([tunnels], self._path) as for_agents:
-                    task_status.started([address_of(sock) for sock, _ in for_clients + for_agents])
-                    await self._serve(for_clients, for_agents)
+            task_status.started([address_of(sock) for sock, _ in for_clients + for_agents])
+            await self._serve(for_clients, for_agents)
             nursery.cancel_scope.cancel()
 
     async def _serve(self, for_clients: list[Listener], for_agents: list[Listener]) -> None:
@@ -174,9 +183,12 @@ class ServerRole(Role):
         self, sock: socket.socket, host: str, port: int, accept: Callable[[str], bytes]
     ) -> None:
         async def carry(end: StreamEnd, conn: Conn) -> None:
-            transport = PlainTransport(sock)
-            transport.send(memoryview(accept(conn.agent)))
-            client = SocketEnd(self._host.reactor, transport, "client")
+            stream = TransportStream(PlainTransport(sock))
+            try:
+                await stream.send_all(accept(conn.agent))
+            except trio.BrokenResourceError as exc:
+                raise RelayError(f"client: {exc}") from exc
+            client = SocketEnd(self._host.reactor, stream.detach(), "client")
             conn.octets = lambda: (client.read, client.written)
             await Relay(client, end).run()
 
@@ -184,11 +196,15 @@ class ServerRole(Role):
             await self._dialer.connect("local", join_authority(host, port), carry)
         except DialError as exc:
             raise exc.to_control() from exc
+        except BaseException:
+            sock.close()
+            raise
+        sock.close()
 
 
 @asynccontextmanager
 async def _listening(
-    wanted: list[tuple[str, Handler]], path: Callable[[str], str]
+    wanted: Sequence[tuple[str, Handler]], path: Callable[[str], str]
 ) -> AsyncIterator[list[Listener]]:
     """Listen on each address while the block runs.
 

@@ -12,7 +12,8 @@ from tunneld.dialing import NO_AGENT, TIMEOUT, TUNNEL_LOST, DialError, join_auth
 from tunneld.identity import names_of_der
 from tunneld.reactor import Reactor
 from tunneld.server.claims import Claims
-from tunneld.session import Session, StreamEnd
+from tunneld.session import Session
+from tunneld.streamend import StreamEnd
 from tunneld.transport.tls import TlsTransport
 
 _INFO_TIMEOUT = 10.0
@@ -56,24 +57,8 @@ class Tunnel:
           AgentRejectedError: no answer in time, an unusable one, or an id that the agent's
             certificate does not allow.
         """
-        end = self.session.open(
-            [
-                (b":method", b"GET"),
-                (b":scheme", b"https"),
-                (b":authority", b"agent"),
-                (b":path", agentinfo.PATH),
-                (agentinfo.SERVER_ID, server_id.encode()),
-                (agentinfo.SERVER_COUNT, b"1"),
-            ],
-            end_stream=True,
-        )
-        body = None
-        with trio.move_on_after(_INFO_TIMEOUT):
-            body = await end.read_body(agentinfo.MAX_SIZE)
-        if body is None:
-            raise AgentRejectedError(end.lost or f"no answer in {_INFO_TIMEOUT:.0f} s")
         try:
-            self.info = AgentInfo.decode(body)
+            self.info = AgentInfo.decode(await self._ask(server_id))
         except AgentInfoError as exc:
             raise AgentRejectedError(str(exc)) from exc
         if self.info.agent_id not in self.allowed_ids:
@@ -82,6 +67,35 @@ class Tunnel:
                 f"agent id {self.info.agent_id!r} is not one its certificate allows: {allowed}"
             )
         self.claims = Claims(self.info.identifiers)
+
+    async def _ask(self, server_id: str) -> bytes:
+        """The body of the agent's answer."""
+        head = [
+            (b":method", b"GET"),
+            (b":scheme", b"https"),
+            (b":authority", b"agent"),
+            (b":path", agentinfo.PATH),
+            (agentinfo.SERVER_ID, server_id.encode()),
+            (agentinfo.SERVER_COUNT, b"1"),
+        ]
+        try:
+            end = self.session.open(head, end_stream=True)
+        except LocalProtocolError as exc:
+            raise AgentRejectedError(f"it cannot be asked who it is: {exc}") from exc
+        body = None
+        try:
+            with trio.move_on_after(_INFO_TIMEOUT):
+                body = await end.read_body(agentinfo.MAX_SIZE)
+        finally:
+            end.abort()  # unless it has ended by itself
+        if end.lost is not None:
+            raise AgentRejectedError(end.lost)
+        if end.response is None or body is None:
+            limit = f"{agentinfo.MAX_SIZE} octets in {_INFO_TIMEOUT:.0f} s"
+            raise AgentRejectedError(f"no answer to who it is, of at most {limit}")
+        if end.response.status != 200:
+            raise AgentRejectedError(f"asked who it is, it answers {end.response.status}")
+        return body
 
     async def dial(self, host: str, port: int, timeout: float) -> StreamEnd:
         """Have the agent connect to ``host:port``.

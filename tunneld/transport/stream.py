@@ -103,8 +103,16 @@ class TransportStream(trio.abc.HalfCloseableStream):
             if self.transport.unsent:  # cut off: the peer must not take it for the whole
                 self.transport.abort()
             else:
-                self.transport.close()
+                self._close_cleanly()
         await trio.lowlevel.checkpoint()
+
+    def _close_cleanly(self) -> None:
+        """With TLS's close_notify, if that goes without waiting."""
+        try:
+            self.transport.send_eof()
+        except OSError:
+            pass  # the handshake is not complete, or the peer is gone: nothing to tell, or nobody
+        self.transport.close()
 
     @property
     def closed(self) -> bool:

@@ -4,16 +4,28 @@
 `recv` brings many records in, and one `send` takes many out.
 """
 
+import errno
 import socket
 import ssl
 from collections.abc import Callable
+from enum import Enum
 from typing import cast
 
 from tunneld.transport.base import WOULD_BLOCK, abort_socket
+from tunneld.transport.records import RecordTracker
 
 _CIPHER_CHUNK = 256 * 1024
 _PLAIN_CHUNK = 128 * 1024
 _RECORD = 16 * 1024
+
+
+class _Shut(Enum):
+    """How far our half-close is."""
+
+    NOT_YET = 0
+    REQUESTED = 1
+    DONE = 2
+
 
 _cipher = memoryview(bytearray(_CIPHER_CHUNK))
 """Shared by all transports of the process: it holds octets only within one call."""
@@ -22,7 +34,12 @@ _cipher = memoryview(bytearray(_CIPHER_CHUNK))
 class TlsTransport:
     """See `tunneld.transport.base.Transport`. `handshake_step` must have returned True first.
 
-    TLS 1.3 half-closes as TCP does: `send_eof` sends close_notify, and reading goes on.
+    TLS 1.3 half-closes as TCP does: `send_eof` sends close_notify, and reading goes on. A TCP FIN
+    without one is an error, unless ``fin_is_end``.
+
+    Args:
+      fin_is_end: whether a FIN between two records is an end too. Many programs end like that
+        (Python's ssl among them), and Go takes it for one; amid a record it is always an error.
     """
 
     __slots__ = (
@@ -35,6 +52,7 @@ class TlsTransport:
         "_outgoing",
         "_plain_waiting",
         "_queue",
+        "_records",
         "_shut",
         "sock",
         "tls",
@@ -47,6 +65,7 @@ class TlsTransport:
         *,
         server_side: bool,
         server_hostname: str | None = None,
+        fin_is_end: bool = False,
     ) -> None:
         self.sock = sock
         self._incoming = ssl.MemoryBIO()
@@ -59,10 +78,11 @@ class TlsTransport:
         self._cipher_plain = 0
         self._plain_waiting = 0
         self._queue = bytearray()
-        self._early = b""
+        self._early = bytearray()
+        self._records = RecordTracker() if fin_is_end else None
         self._more = False
         self._eof = False
-        self._shut = False
+        self._shut = _Shut.NOT_YET
 
     def handshake_step(self) -> bool:
         """Go on with the handshake as far as it goes without waiting; whether it is complete.
@@ -77,7 +97,7 @@ class TlsTransport:
             except ssl.SSLWantReadError:
                 complete = False
             except ssl.SSLError:
-                self._send_cipher()
+                self._send_alert()
                 raise
             else:
                 complete = True
@@ -99,30 +119,31 @@ class TlsTransport:
             filled = self._fill()
             if filled == WOULD_BLOCK:
                 return WOULD_BLOCK
+            if not filled:
+                self._end_without_notice()
+                return 0
         return self._decrypt(view)
 
     @property
     def has_pending(self) -> bool:
-        return self._more
+        return self._more or bool(self._early)
 
     def send(self, data: memoryview) -> None:
         if self._cipher_unsent is not None or self._queue:
             self._queue += data
-            return
-        self.tls.write(data)
-        self._plain_waiting += len(data)
+        else:
+            self._encrypt(data)
 
     def flush(self) -> bool:
         while self._send_cipher():
             if not self._queue:
-                if self._shut:
-                    self._shut = False
+                if self._shut is _Shut.REQUESTED:
+                    self._shut = _Shut.DONE
                     self.sock.shutdown(socket.SHUT_WR)
                 return True
             chunk = self._queue[:_PLAIN_CHUNK]
             del self._queue[:_PLAIN_CHUNK]
-            self.tls.write(chunk)
-            self._plain_waiting += len(chunk)
+            self._encrypt(memoryview(chunk))
         return False
 
     @property
@@ -137,12 +158,12 @@ class TlsTransport:
             size = self._decrypt(chunk)
             if size <= 0:
                 break
-            self._early += bytes(chunk[:size])
+            self._early += chunk[:size]
         try:
             self.tls.unwrap()
-        except (ssl.SSLWantReadError, ssl.SSLEOFError, ssl.SSLZeroReturnError):
-            pass
-        self._shut = True
+        except (ssl.SSLWantReadError, ssl.SSLZeroReturnError):
+            pass  # the peer's close_notify has not come yet, or came before
+        self._shut = _Shut.REQUESTED
         return self.flush()
 
     def close(self) -> None:
@@ -157,11 +178,25 @@ class TlsTransport:
             size = self.sock.recv_into(_cipher)
         except BlockingIOError:
             return WOULD_BLOCK
-        if size:
-            self._incoming.write(_cipher[:size])
-        else:
-            self._incoming.write_eof()
+        octets = _cipher[:size]
+        self._incoming.write(octets)
+        if self._records is not None:
+            self._records.follow(octets)
         return size
+
+    def _end_without_notice(self) -> None:
+        """FIN, but no close_notify. OpenSSL is not told: it would refuse to send, too."""
+        if self._records is None:
+            raise ConnectionResetError(errno.ECONNRESET, "closed without TLS close_notify")
+        if not self._records.between_records:
+            raise ConnectionResetError(errno.ECONNRESET, "closed amid a TLS record")
+        self._eof = True
+
+    def _encrypt(self, data: memoryview) -> None:
+        self._plain_waiting += len(data)
+        written = self.tls.write(data)
+        while written < len(data):
+            written += self.tls.write(data[written:])
 
     def _decrypt(self, view: memoryview) -> int:
         # With a buffer it returns a length, whatever the stubs say.
@@ -182,17 +217,27 @@ class TlsTransport:
             if self._outgoing.pending:  # an answer of TLS itself, to a key update for one
                 self._send_cipher()
             return pos or WOULD_BLOCK
-        except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
+        except ssl.SSLZeroReturnError:
             self._eof = True
+        except ssl.SSLError:
+            self._send_alert()
+            raise
         self._more = pos > 0
         return pos
 
     def _take_early(self, view: memoryview) -> int:
         size = min(len(view), len(self._early))
         view[:size] = self._early[:size]
-        self._early = self._early[size:]
-        self._more = bool(self._early) or self._eof
+        del self._early[:size]
+        self._more = self._more or self._eof
         return size
+
+    def _send_alert(self) -> None:
+        """Tell the peer what was wrong, as far as that goes: TLS is broken for good."""
+        try:
+            self._send_cipher()
+        except OSError:
+            pass  # the peer is gone
 
     def _send_cipher(self) -> bool:
         """Send records; whether all have left."""
@@ -203,6 +248,8 @@ class TlsTransport:
                     return True
                 data = memoryview(self._outgoing.read())
                 self._cipher_plain, self._plain_waiting = self._plain_waiting, 0
+                if self._shut is _Shut.DONE:  # an answer of TLS itself: it has nobody to go to
+                    return True
             try:
                 sent = self.sock.send(data)
             except BlockingIOError:
