@@ -13,6 +13,9 @@ from ctl.output import format_age, print_json, print_line, print_note, print_tab
 from ctl.programs import TUNNELD, become, run
 from ctl.progress import format_step, open_progress
 
+DEFAULT_LAB = "demo"
+"""The lab that commands without ``--name`` mean."""
+
 _LIST_TITLES = ("LAB", "NAMESPACE", "ADDRESSES", "MODE", "STATE", "AGE")
 _name_option = click.option("--name", metavar="LAB", help="The lab's name  [demo].")
 
@@ -63,14 +66,14 @@ def down(ctx: click.Context, name: str | None) -> None:
         if exc.code != "no_daemon":
             raise
         print_note(f"{exc.message}: cleaning up without it")
-        arguments = ["--name", name] if name else []
-        ctx.exit(run([*TUNNELD, "cleanup", *arguments], app.environment()))
+        arguments = ["cleanup", "--name", name or DEFAULT_LAB]
+        ctx.exit(run([*TUNNELD, *arguments], app.environment()))
     with client:
         end = _follow(app, client.stream("ns.down", {"name": name}))
     if app.as_json:
         print_json(end)
     else:
-        print_line(f"lab {end.get('name') or name or 'demo'} is gone")
+        print_line(f"lab {end.get('name') or name or DEFAULT_LAB} is gone")
 
 
 @command.command("list")
