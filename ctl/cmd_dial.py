@@ -4,7 +4,7 @@ import click
 
 from ctl.address import Address
 from ctl.app import App
-from ctl.ends import FileSource, open_sink
+from ctl.ends import FileSource, TunnelEnd, open_sink
 from ctl.options import address, dial_options
 from ctl.pump import Pump
 
@@ -22,4 +22,4 @@ def command(app: App, destination: Address) -> None:
     with app.dialer() as dialer:
         dialled = dialer.dial(destination)
         with dialled.sock:
-            Pump(dialled, FileSource(0), open_sink(1)).run_until_answered()
+            Pump(TunnelEnd(dialled.sock), FileSource(0), open_sink(1)).run_until_answered()

@@ -106,7 +106,6 @@ def command(
             if fail and head.status >= _FIRST_ERROR:
                 raise ControlError("failed", f"the endpoint answered {head.line}")
             _print_body(exchange.body())
-            _check_whole(dialled)
 
 
 def _say_nothing(_text: str) -> None:
@@ -134,9 +133,3 @@ def _print_body(chunks: Iterable[bytes]) -> None:
     for chunk in chunks:
         sys.stdout.buffer.write(chunk)
     sys.stdout.buffer.flush()
-
-
-def _check_whole(dialled: Dialled) -> None:
-    """Where the body ends with the connection, nothing but this tells a cut from the end."""
-    if dialled.was_cut():
-        raise ControlError("failed", "the connection was reset; the body may be incomplete")

@@ -1,7 +1,6 @@
 """Dials: a socket to an endpoint, through the local daemon or straight to a remote server."""
 
 import socket
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -24,9 +23,6 @@ class Dialled:
     """The way, from the first program after us to the endpoint's address."""
     details: Message = field(default_factory=dict)
     """What else the other end said about it."""
-    was_cut: Callable[[], bool] = lambda: False
-    """Whether what looks like the end was a reset, as far as the way there can tell: a UNIX socket
-    does not show it to who has half-closed already."""
 
 
 class Dialer(Protocol):

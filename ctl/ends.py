@@ -5,11 +5,14 @@ is. `O_NONBLOCK` belongs to the open file and would reach other programs that sh
 pipe with us. So pipes and terminals are opened anew, and sockets written with `MSG_DONTWAIT`.
 """
 
+import errno
 import os
 import select
 import socket
 import stat
 from typing import Protocol
+
+from ctl.reset import receive_into
 
 _AT_ONCE = select.PIPE_BUF
 """Octets that a pipe surely takes when poll(2) calls it writable: it has a free page then."""
@@ -64,6 +67,22 @@ class SocketEnd:
             self.sock.shutdown(socket.SHUT_WR)
         except OSError:
             pass  # the other end is gone already, and knows
+
+
+class TunnelEnd(SocketEnd):
+    """A dialled connection: on its UNIX socket, a reset is told from the end."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__(sock)
+        self._is_reset = False
+
+    def read_into(self, buffer: memoryview) -> int:
+        size = 0
+        if not self._is_reset:
+            size, self._is_reset = receive_into(self.sock, buffer, socket.MSG_DONTWAIT)
+        if self._is_reset and not size:
+            raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+        return size
 
 
 class FileSource:

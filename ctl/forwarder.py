@@ -12,9 +12,10 @@ from collections.abc import Callable
 
 from ctl.address import Address
 from ctl.dialling import Dialer
-from ctl.ends import SocketEnd
+from ctl.ends import SocketEnd, TunnelEnd
 from ctl.messages import ControlError
 from ctl.pump import SMALL_CHUNK, Pump
+from ctl.reset import send_reset
 
 _BACKLOG = 128
 _RETRY_PAUSE = 0.1
@@ -89,7 +90,11 @@ class Forwarder:
         with dialled.sock:
             self._note(f"{peer}: connected to {self._destination}")
             end = SocketEnd(local)
-            Pump(dialled, end, end, SMALL_CHUNK).run_until_done()
+            try:
+                Pump(TunnelEnd(dialled.sock), end, end, SMALL_CHUNK).run_until_done()
+            except OSError:  # the local client broke off: the endpoint shall know
+                send_reset(dialled.sock)
+                raise
             self._note(f"{peer}: closed")
 
     def _handle_accept_error(self, exc: OSError) -> None:

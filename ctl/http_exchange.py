@@ -4,12 +4,14 @@ import socket
 import ssl
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from urllib.parse import quote, urlsplit
 
 import h11
 
 from ctl.address import MAX_PORT, Address, AddressError, parse_host
 from ctl.messages import ControlError
+from ctl.reset import receive
 
 _CHUNK = 64 * 1024
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -114,6 +116,8 @@ class Exchange:
 
     def __init__(self, sock: socket.socket, url: Url, request: Request) -> None:
         self._sock = sock
+        # Inside TLS a break-off shows by itself.
+        self._receive = sock.recv if isinstance(sock, ssl.SSLSocket) else partial(receive, sock)
         self._url = url
         self._request = request
         self._connection = h11.Connection(h11.CLIENT)
@@ -166,7 +170,7 @@ class Exchange:
     def _next_event(self) -> object:
         try:
             while (event := self._connection.next_event()) is h11.NEED_DATA:
-                self._connection.receive_data(self._sock.recv(_CHUNK))
+                self._connection.receive_data(self._receive(_CHUNK))
         except h11.RemoteProtocolError as exc:
             raise ControlError(
                 "failed",

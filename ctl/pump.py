@@ -8,8 +8,7 @@ other runs on.
 import select
 from enum import Enum
 
-from ctl.dialling import Dialled
-from ctl.ends import Sink, SocketEnd, Source
+from ctl.ends import Sink, Source, TunnelEnd
 from ctl.messages import ControlError
 
 LARGE_CHUNK = 256 * 1024
@@ -88,10 +87,9 @@ class Pump:
     """Carries octets between a dialled connection and a local ``source`` and ``sink``."""
 
     def __init__(
-        self, dialled: Dialled, source: Source, sink: Sink, chunk: int = LARGE_CHUNK
+        self, tunnel: TunnelEnd, source: Source, sink: Sink, chunk: int = LARGE_CHUNK
     ) -> None:
-        self._was_cut = dialled.was_cut
-        self.tunnel = SocketEnd(dialled.sock)
+        self.tunnel = tunnel
         self.outgoing = Flow(source, self.tunnel, chunk)
         self.incoming = Flow(self.tunnel, sink, chunk)
         self._poll = select.poll()
@@ -145,15 +143,13 @@ class Pump:
             if self.incoming.pending:
                 raise
             raise TunnelResetError from exc
-        if self._was_cut() or (self.outgoing.state is FlowState.RUNNING and self._is_hung_up()):
+        if self.outgoing.state is FlowState.RUNNING and self._is_hung_up():
             raise TunnelResetError
         self.incoming.finish()
 
     def _is_hung_up(self) -> bool:
-        """Whether the other end closed altogether, while it still owed us to take what we send.
-
-        A UNIX socket cannot carry a reset; what was reset beyond it shows as this.
-        """
+        """Whether the other end closed altogether while it still owed us to take what we send, as
+        when its process was killed: then nobody said that this is a reset."""
         look = select.poll()
         look.register(self.tunnel.fd, 0)
         return any(events & select.POLLHUP for _fd, events in look.poll(0))

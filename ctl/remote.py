@@ -18,6 +18,7 @@ import trio
 from ctl.address import Address
 from ctl.dialling import DIAL_TIMEOUT, Dialled
 from ctl.messages import ControlError
+from ctl.reset import receive_into, send_reset
 from tunneld.client import DialError, connect
 
 CHUNK = 64 * 1024
@@ -57,14 +58,13 @@ class RemoteDialer:
           ControlError: one of the two cannot be reached.
         """
         ours, theirs = socket.socketpair()
-        cut = threading.Event()
         try:
-            trio.from_thread.run(self._open, address, theirs, cut, trio_token=self._token)
+            trio.from_thread.run(self._open, address, theirs, trio_token=self._token)
         except BaseException:
             ours.close()
             theirs.close()
             raise
-        return Dialled(ours, [f"server {self._proxy}", str(address)], was_cut=cut.is_set)
+        return Dialled(ours, [f"server {self._proxy}", str(address)])
 
     def close(self) -> None:
         """Cut what is still open, and end the thread."""
@@ -90,11 +90,11 @@ class RemoteDialer:
             self._started.set()
             await trio.sleep_forever()
 
-    async def _open(self, address: Address, sock: socket.socket, cut: threading.Event) -> None:
+    async def _open(self, address: Address, sock: socket.socket) -> None:
         assert self._carrying is not None
         try:
             with trio.fail_after(DIAL_TIMEOUT):
-                await self._carrying.start(self._carry, address, sock, cut)
+                await self._carrying.start(self._carry, address, sock)
         except DialError as exc:
             raise ControlError(exc.code, exc.message, exc.hint) from exc
         except trio.TooSlowError as exc:
@@ -105,45 +105,57 @@ class RemoteDialer:
             ) from exc
 
     async def _carry(
-        self,
-        address: Address,
-        sock: socket.socket,
-        cut: threading.Event,
-        task_status: trio.TaskStatus[None],
+        self, address: Address, sock: socket.socket, task_status: trio.TaskStatus[None]
     ) -> None:
         async with self._connect() as client:
             stream = await client.dial(*address)
             local = trio.SocketStream(trio.socket.from_stdlib_socket(sock))
             task_status.started()
             async with local:
-                if not await relay(stream, local):
-                    cut.set()
+                await _relay(stream, local, sock)
 
 
-async def relay(stream: trio.abc.HalfCloseableStream, local: trio.SocketStream) -> bool:
+async def _relay(
+    stream: trio.abc.HalfCloseableStream, local: trio.SocketStream, sock: socket.socket
+) -> None:
     """Carry octets both ways until both have ended, and close ``stream``.
 
-    Returns:
-      False if it was cut before that; ``stream`` is then closed forcefully.
+    If one side is cut, so is the other: ``local`` by a reset, and ``stream`` by being left open,
+    since the client resets what is open at its own end.
+
+    Args:
+      sock: the socket that ``local`` wraps.
     """
-    whole = True
+    whole = False
     try:
         async with trio.open_nursery() as directions:
-            directions.start_soon(_copy, stream, local)
-            directions.start_soon(_copy, local, stream)
-    except* trio.BrokenResourceError:
-        whole = False
-    if whole:
+            directions.start_soon(_copy_in, stream, local)
+            directions.start_soon(_copy_out, sock, stream)
         await stream.aclose()
-    else:
-        await trio.aclose_forcefully(stream)
-    return whole
+        whole = True
+    except* (trio.BrokenResourceError, ConnectionResetError):
+        pass  # told below
+    finally:
+        if not whole:
+            send_reset(sock)
 
 
-async def _copy(source: trio.abc.ReceiveStream, sink: trio.abc.HalfCloseableStream) -> None:
-    while data := await source.receive_some(CHUNK):
-        await sink.send_all(data)
-    await sink.send_eof()
+async def _copy_in(stream: trio.abc.ReceiveStream, local: trio.SocketStream) -> None:
+    while data := await stream.receive_some(CHUNK):
+        await local.send_all(data)
+    await local.send_eof()
+
+
+async def _copy_out(sock: socket.socket, stream: trio.abc.HalfCloseableStream) -> None:
+    buffer = memoryview(bytearray(CHUNK))
+    size = -1
+    while size:
+        await trio.lowlevel.wait_readable(sock)
+        size, is_reset = receive_into(sock, buffer)
+        await stream.send_all(buffer[:size])
+        if is_reset:
+            raise ConnectionResetError
+    await stream.send_eof()
 
 
 def open_remote(proxy: str, **options: Any) -> RemoteDialer:

@@ -11,6 +11,7 @@ from subprocess import Popen
 import pytest
 
 from ctl.messages import ControlError
+from ctl.reset import send_reset
 from tests.ctl.conftest import Run
 from tests.ctl.fakedaemon import Dial, FakeDaemon, echo
 
@@ -74,6 +75,19 @@ def test_a_cut_connection_exits_with_1_and_says_so(daemon: FakeDaemon, start: St
     out, err = process.communicate()
     assert out == b"half an ans"
     assert b"error[failed]: the connection was reset; the data may be incomplete" in err
+
+
+def test_a_reset_is_told_though_stdin_had_ended(daemon: FakeDaemon, start: Start) -> None:
+    def reset(sock: socket.socket) -> None:
+        while sock.recv(100):
+            pass
+        sock.sendall(b"half an ans")
+        send_reset(sock)
+
+    daemon.answers["dial"] = Dial(reset)
+    out, err = (process := start("dial", "h:7")).communicate(b"question", timeout=30)
+    assert (process.returncode, out) == (1, b"half an ans")
+    assert b"the connection was reset" in err
 
 
 def test_a_reader_that_goes_away_ends_it_quietly(daemon: FakeDaemon, start: Start) -> None:

@@ -8,6 +8,7 @@ from subprocess import Popen
 import pytest
 
 from ctl.messages import ControlError
+from ctl.reset import receive_into
 from tests.ctl.conftest import Run
 from tests.ctl.fakedaemon import Answer, Dial, FakeDaemon, echo
 
@@ -75,11 +76,14 @@ def test_a_cut_connection_is_reset_towards_the_client(daemon: FakeDaemon, forwar
             client.recv(100)
 
 
-def test_a_client_that_resets_ends_its_dial(daemon: FakeDaemon, forward: Forward) -> None:
+def test_a_client_that_resets_is_a_reset_towards_the_endpoint(
+    daemon: FakeDaemon, forward: Forward
+) -> None:
+    told: list[tuple[int, bool]] = []
+
     def until_the_end(sock: socket.socket) -> None:
         sock.sendall(b"hello")
-        while sock.recv(65536):
-            pass
+        told.append(receive_into(sock, memoryview(bytearray(100))))
 
     daemon.answers["dial"] = Dial(until_the_end)
     process, address = forward()
@@ -90,6 +94,7 @@ def test_a_client_that_resets_ends_its_dial(daemon: FakeDaemon, forward: Forward
     lines = [process.stderr.readline(), process.stderr.readline()]
     assert b"connected to 192.168.1.2:7" in lines[0]
     assert b"reset" in lines[1]
+    assert told == [(0, True)]
 
 
 def test_the_listening_address_as_json(daemon: FakeDaemon, start: Start) -> None:

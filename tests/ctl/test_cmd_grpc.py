@@ -8,8 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import grpc
 import pytest
 
-from ctl.dialling import Dialled
-from ctl.ends import SocketEnd
+from ctl.ends import SocketEnd, TunnelEnd
 from ctl.greeter import METHOD, parse_reply, serialize_request
 from ctl.pump import Pump, TunnelResetError
 from tests.ctl.conftest import Run
@@ -46,7 +45,7 @@ def greeter(daemon: FakeDaemon, port: int) -> None:
         with socket.create_connection(("127.0.0.1", port)) as endpoint:
             end = SocketEnd(endpoint)
             try:
-                Pump(Dialled(sock, []), end, end).run_until_done()
+                Pump(TunnelEnd(sock), end, end).run_until_done()
             except (OSError, TunnelResetError):
                 return  # the client is done and has closed
 

@@ -7,6 +7,7 @@ import pytest
 
 from ctl.http_exchange import parse_url
 from ctl.messages import ControlError
+from ctl.reset import send_reset
 from tests.ctl.conftest import Run
 from tests.ctl.fakedaemon import Dial, FakeDaemon
 
@@ -160,6 +161,20 @@ def test_a_response_that_is_broken_off_or_not_http_is_an_error(
     done = run("http", "http://h/")
     assert done.code == 1
     assert "error[failed]: the response is broken off or not HTTP/1.1" in done.stderr
+
+
+def test_a_reset_amid_a_body_that_would_end_with_the_connection_is_an_error(
+    run: Run, daemon: FakeDaemon
+) -> None:
+    def reset(sock: socket.socket) -> None:
+        sock.recv(65536)
+        sock.sendall(b"HTTP/1.0 200 OK\r\n\r\nhalf")
+        send_reset(sock)
+
+    daemon.answers["dial"] = Dial(reset)
+    done = run("http", "http://h/")
+    assert done.code == 1
+    assert "the connection broke: Connection reset by peer" in done.stderr
 
 
 def test_an_endpoint_that_says_nothing_is_a_timeout(run: Run, daemon: FakeDaemon) -> None:

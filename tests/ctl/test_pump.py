@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from ctl.dialling import Dialled
-from ctl.ends import FileSink, FileSource, SocketEnd, open_sink
+from ctl.ends import FileSink, FileSource, SocketEnd, TunnelEnd, open_sink
 from ctl.pump import Pump, TunnelResetError
+from ctl.reset import send_reset
 
 MIB = 1 << 20
 
@@ -50,7 +50,7 @@ class World:
 
     def start(self) -> Run:
         return Run(
-            Pump(Dialled(self.tunnel, []), FileSource(self.stdin), open_sink(self.stdout)),
+            Pump(TunnelEnd(self.tunnel), FileSource(self.stdin), open_sink(self.stdout)),
         )
 
     def close_fd(self, fd: int) -> None:
@@ -136,7 +136,7 @@ def test_a_reset_tunnel_is_told_apart_from_an_end() -> None:
     local, program = socket.socketpair()
     with listener, tunnel, endpoint, local, program:
         program.shutdown(socket.SHUT_WR)
-        run = Run(Pump(Dialled(tunnel, []), SocketEnd(local), SocketEnd(local)), until_done=True)
+        run = Run(Pump(TunnelEnd(tunnel), SocketEnd(local), SocketEnd(local)), until_done=True)
         assert receive_all(endpoint) == b""
         endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         endpoint.close()
@@ -228,7 +228,7 @@ def test_a_file_can_be_stdin_and_stdout(tmp_path: Path) -> None:
     tunnel, endpoint = socket.socketpair()
     with (tmp_path / "in").open("rb") as source, (tmp_path / "out").open("wb") as sink:
         run = Run(
-            Pump(Dialled(tunnel, []), FileSource(source.fileno()), open_sink(os.dup(sink.fileno())))
+            Pump(TunnelEnd(tunnel), FileSource(source.fileno()), open_sink(os.dup(sink.fileno())))
         )
         echoed = receive_all(endpoint)
         endpoint.sendall(echoed)
@@ -244,7 +244,7 @@ def test_a_socket_can_be_stdin_and_stdout() -> None:
     stdio, program = socket.socketpair()
     with tunnel, endpoint, stdio, program:
         run = Run(
-            Pump(Dialled(tunnel, []), FileSource(stdio.fileno()), open_sink(stdio.fileno())),
+            Pump(TunnelEnd(tunnel), FileSource(stdio.fileno()), open_sink(stdio.fileno())),
         )
         program.sendall(b"ask")
         assert endpoint.recv(10) == b"ask"
@@ -260,7 +260,7 @@ def test_it_ends_when_the_program_behind_a_socket_is_gone() -> None:
     stdio, program = socket.socketpair()
     with tunnel, endpoint, stdio:
         run = Run(
-            Pump(Dialled(tunnel, []), FileSource(stdio.fileno()), open_sink(stdio.fileno())),
+            Pump(TunnelEnd(tunnel), FileSource(stdio.fileno()), open_sink(stdio.fileno())),
         )
         program.close()
         run.join()
@@ -272,7 +272,7 @@ def test_a_terminal_can_be_stdin_and_stdout() -> None:
     keyboard, terminal = pty.openpty()
     tty.setraw(terminal)
     with tunnel, endpoint:
-        run = Run(Pump(Dialled(tunnel, []), FileSource(terminal), open_sink(os.dup(terminal))))
+        run = Run(Pump(TunnelEnd(tunnel), FileSource(terminal), open_sink(os.dup(terminal))))
         os.write(keyboard, b"typed")
         assert endpoint.recv(10) == b"typed"
         endpoint.sendall(b"shown")
@@ -304,7 +304,7 @@ def test_run_until_done_waits_for_both_ends() -> None:
     tunnel, endpoint = socket.socketpair()
     local, program = socket.socketpair()
     with tunnel, endpoint, local, program:
-        run = Run(Pump(Dialled(tunnel, []), SocketEnd(local), SocketEnd(local)), until_done=True)
+        run = Run(Pump(TunnelEnd(tunnel), SocketEnd(local), SocketEnd(local)), until_done=True)
         endpoint.sendall(b"first")
         endpoint.shutdown(socket.SHUT_WR)
         assert receive_all(program) == b"first"
@@ -319,7 +319,7 @@ def test_a_tunnel_that_breaks_after_its_end_is_a_reset_for_what_is_still_sent() 
     tunnel, endpoint = socket.socketpair()
     local, program = socket.socketpair()
     with tunnel, local, program:
-        run = Run(Pump(Dialled(tunnel, []), SocketEnd(local), SocketEnd(local)), until_done=True)
+        run = Run(Pump(TunnelEnd(tunnel), SocketEnd(local), SocketEnd(local)), until_done=True)
         endpoint.shutdown(socket.SHUT_WR)
         assert program.recv(1) == b""
         endpoint.close()
@@ -327,14 +327,16 @@ def test_a_tunnel_that_breaks_after_its_end_is_a_reset_for_what_is_still_sent() 
     assert isinstance(run.error, TunnelResetError)
 
 
-def test_an_end_that_the_way_there_knows_to_be_a_cut_is_a_reset_though_we_had_half_closed() -> None:
+def test_a_reset_is_told_though_we_had_half_closed_and_what_came_before_it_is_passed_on() -> None:
     tunnel, endpoint = socket.socketpair()
     local, program = socket.socketpair()
     program.shutdown(socket.SHUT_WR)
     with tunnel, local, program:
-        pump = Pump(Dialled(tunnel, [], was_cut=lambda: True), SocketEnd(local), SocketEnd(local))
-        run = Run(pump, until_done=True)
+        run = Run(Pump(TunnelEnd(tunnel), SocketEnd(local), SocketEnd(local)), until_done=True)
         assert receive_all(endpoint) == b""
+        endpoint.sendall(b"half")
+        send_reset(endpoint)
         endpoint.close()
         run.join()
+        assert program.recv(100) == b"half"
     assert isinstance(run.error, TunnelResetError)

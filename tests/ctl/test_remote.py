@@ -17,8 +17,11 @@ import trio
 import trio.testing
 
 from ctl.address import Address
+from ctl.ends import SocketEnd, TunnelEnd
 from ctl.messages import ControlError
+from ctl.pump import Pump, TunnelResetError
 from ctl.remote import RemoteDialer, TunnelClient, open_remote
+from ctl.reset import receive, send_reset
 from tests.ctl.conftest import Run
 from tests.ctl.fakedaemon import echo
 from tunneld.client import DialError
@@ -64,6 +67,10 @@ class CutStream(trio.abc.HalfCloseableStream):
     async def send_eof(self) -> None:
         self._ended.set()
 
+    @property
+    def got_end(self) -> bool:
+        return self._ended.is_set()
+
     async def wait_send_all_might_not_block(self) -> None:
         await trio.lowlevel.checkpoint()
 
@@ -107,7 +114,6 @@ def test_octets_and_half_close_go_both_ways() -> None:
             assert hashlib.sha256(receive_all(sock)).digest() == hashlib.sha256(data).digest()
             sender.join()
         assert tunnel.closed.wait(10)
-        assert not dialled.was_cut()
 
 
 def test_several_dials_at_once() -> None:
@@ -122,11 +128,13 @@ def test_several_dials_at_once() -> None:
 
 def test_a_reset_is_told_though_we_had_half_closed() -> None:
     with RemoteDialer("edge:8090", FakeTunnel(CutStream).connect) as dialer:
-        dialled = dialer.dial(DESTINATION)
-        with dialled.sock as sock:
-            sock.shutdown(socket.SHUT_WR)
-            assert receive_all(sock) == b"half"
-            assert dialled.was_cut()
+        local, program = socket.socketpair()
+        with local, program, dialer.dial(DESTINATION).sock as sock:
+            pump = Pump(TunnelEnd(sock), SocketEnd(local), SocketEnd(local))
+            program.shutdown(socket.SHUT_WR)
+            with pytest.raises(TunnelResetError):
+                pump.run_until_done()
+            assert program.recv(100) == b"half"
 
 
 def test_a_failed_dial_has_the_code_of_the_failure_and_the_next_one_works() -> None:
@@ -149,7 +157,18 @@ def test_closing_the_dialer_cuts_what_is_open() -> None:
     dialer = RemoteDialer("edge:8090", FakeTunnel(open_echo).connect)
     with dialer.dial(DESTINATION).sock as sock:
         dialer.close()
-        assert receive_all(sock) == b""
+        with pytest.raises(ConnectionResetError):
+            receive(sock, 100)
+
+
+def test_a_reset_of_ours_is_one_towards_the_endpoint() -> None:
+    stream = CutStream()
+    with RemoteDialer("edge:8090", FakeTunnel(lambda: stream).connect) as dialer:
+        with dialer.dial(DESTINATION).sock as sock:
+            assert sock.recv(100) == b"half"
+            send_reset(sock)
+            assert sock.recv(100) == b"\0", "an answer in kind"
+        assert not stream.got_end
 
 
 class FakeProxy:
