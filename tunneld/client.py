@@ -24,6 +24,7 @@ from tunneld.dialing import join_authority
 from tunneld.role import RoleError
 from tunneld.tlscontext import client_context
 from tunneld.transport.base import Transport
+from tunneld.transport.local import LocalTransport
 from tunneld.transport.plain import PlainTransport
 from tunneld.transport.stream import TransportStream, connect_tcp, connect_unix, handshake
 from tunneld.transport.tls import TlsTransport
@@ -122,7 +123,8 @@ class Client:
 
     async def _connect(self, where: str) -> Transport:
         if where.startswith("unix:"):
-            return PlainTransport(await connect_unix(where.removeprefix("unix:")))
+            sock = await connect_unix(where.removeprefix("unix:"))
+            return LocalTransport(sock) if self._proxy is None else PlainTransport(sock)
         address = parse_address(where)
         sock = await connect_tcp(address.host, address.port)
         assert self._context is not None

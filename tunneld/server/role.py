@@ -28,7 +28,7 @@ from tunneld.session import SessionError
 from tunneld.socketend import SocketEnd
 from tunneld.streamend import StreamEnd
 from tunneld.tlscontext import server_context
-from tunneld.transport.plain import PlainTransport
+from tunneld.transport.local import LocalTransport
 from tunneld.transport.stream import TransportStream, handshake, linger
 from tunneld.transport.tls import TlsTransport
 
@@ -183,7 +183,7 @@ class ServerRole(Role):
         self, sock: socket.socket, host: str, port: int, accept: Callable[[str], bytes]
     ) -> None:
         async def carry(end: StreamEnd, conn: Conn) -> None:
-            stream = TransportStream(PlainTransport(sock))
+            stream = TransportStream(LocalTransport(sock))
             try:
                 await stream.send_all(accept(conn.agent))
             except trio.BrokenResourceError as exc:
