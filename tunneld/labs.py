@@ -129,7 +129,9 @@ class Labs:
         lab = self.files.lab(name)
         if lab.state is not LabState.UP:
             raise ControlError(
-                "failed", f"the lab {name!r} is {lab.state}", "build it anew: tunnelctl ns up"
+                "failed",
+                f"the lab {name!r} is {lab.state}",
+                f"build it anew: tunnelctl ns up --name {name}",
             )
         return await _run(check_argv(self.files.path(name)), emit)
 

@@ -1,8 +1,10 @@
 """With real worker processes; their roles are fakes."""
 
 import os
+import select
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -12,7 +14,7 @@ import pytest
 import trio
 
 from ctl.messages import ControlError, Message, encode
-from tests.tunneld.fake_worker import COMMAND
+from tests.tunneld.fake_worker import COMMAND, ROOT
 from tunneld.backoff import Backoff
 from tunneld.config import EchoConfig
 from tunneld.logbook import LogRecord
@@ -215,6 +217,18 @@ async def test_a_worker_that_hangs_is_killed_in_the_end(tmp_path: Path) -> None:
     assert pid is not None
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+@pytest.mark.parametrize("todo", ["ready", "stay", "hang"])
+def test_a_worker_ends_with_its_supervisor(tmp_path: Path, todo: str) -> None:
+    code = f"import sys; sys.path[:0] = [{str(ROOT)!r}]; import tests.tunneld.fake_supervisor as f"
+    argv = [sys.executable, "-c", f"{code}; f.run()", todo, str(tmp_path)]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as supervisor:
+        assert supervisor.stdout is not None
+        worker = os.pidfd_open(int(supervisor.stdout.readline()))
+        supervisor.kill()
+    assert select.select([worker], [], [], PATIENCE)[0] == [worker]
+    os.close(worker)
 
 
 async def test_signals_for_the_supervisor_do_not_end_a_worker(world: World) -> None:
