@@ -65,6 +65,11 @@ class Reactor:
         self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._wakeup, EPOLLIN)
 
+    @property
+    def served(self) -> int:
+        """How many descriptors are served."""
+        return len(self._handlers)
+
     def register(self, fd: int, handler: Handler, events: int) -> None:
         """Serve ``fd`` by ``handler``; level-triggered, ``events`` as for epoll."""
         self._epoll.register(fd, events)

@@ -144,6 +144,7 @@ class StreamEnd:
     def start(self) -> None:
         assert self._relay is not None
         if self.lost is not None:
+            self._hand_over()
             self._relay.fail(self.lost)
         elif self._held_until is None:
             self._hand_over()
@@ -258,6 +259,7 @@ class StreamEnd:
         self.arrived.set()
         self._tell_reader()
         if self._relay is not None:
+            self.release()  # what came before goes first
             self._relay.fail(reason)
         elif self.on_lost is not None:
             self.on_lost()
