@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from ctl.messages import PROTOCOL_VERSION, ControlError, Decoder, FrameError, Message, encode
+from tunneld.lockfile import lock_holder
+from tunneld.places import socket_lock_path
 
 TIMEOUT = 10.0
 """Seconds for each part of the conversation."""
@@ -23,8 +25,11 @@ def ask(control: Path, method: str, params: dict[str, Any] | None = None) -> tup
             hello = _call(sock, 1, "hello", {"version": PROTOCOL_VERSION, "client": "tunneld"})
             return _call(sock, 2, method, params or {}), int(hello["pid"])
         except TimeoutError as exc:
+            holder = lock_holder(socket_lock_path(control)) or {}
             raise ControlError(
-                "timeout", f"the daemon at {control} does not answer", "end it with: kill -9"
+                "timeout",
+                f"the daemon at {control} does not answer",
+                f"wait, or end it: kill -9 {holder.get('pid', 'PID')}",
             ) from exc
         except (FileNotFoundError, NotADirectoryError, ConnectionRefusedError) as exc:
             raise ControlError(

@@ -178,7 +178,10 @@ def _start_in_foreground(config: Path | None, control: Path, state: Path) -> Non
     def tell(message: dict[str, Any]) -> None:
         if "error" in message:
             raise ControlError.from_map(message["error"])
-        _print_ready(message)
+        try:
+            _print_ready(message)
+        except OSError:
+            pass  # nobody reads our output; that is no reason to end
 
     _run_daemon(config, control, state, tell, detached=False)
 
@@ -206,6 +209,10 @@ def _run_daemon(
         error = ControlError("failed", f"bad configuration\n{exc}", "see: tunneld check-config")
     except StartError as exc:
         error = ControlError("failed", str(exc), exc.hint)
+    except Exception as exc:
+        text = f"{type(exc).__name__}: {exc}"
+        tell({"error": ControlError("internal", text, "please report this").to_map()})
+        raise
     else:
         return
     tell({"error": error.to_map()})

@@ -312,6 +312,29 @@ def test_a_stop_lets_connections_end_and_a_second_signal_does_not(site: Site) ->
     assert site.files() == []
 
 
+def test_a_daemon_without_anybody_reading_its_output_runs(site: Site) -> None:
+    process = site.popen("start", "--foreground")
+    assert process.stdout is not None
+    process.stdout.close()
+    until(lambda: site.run("status").returncode == 0)
+    process.terminate()
+    assert process.wait(TIMEOUT) == 0
+    assert process.stderr is not None
+    process.stderr.close()
+
+
+def test_a_daemon_that_hangs_is_named(site: Site) -> None:
+    site.good("start")
+    pid = site.status()["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        done = site.run("status")
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert done.returncode == 6
+    assert f"kill -9 {pid}" in done.stderr
+
+
 def test_the_version_is_told(site: Site) -> None:
     assert site.good("--version").startswith("tunneld ")
 
