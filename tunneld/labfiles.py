@@ -10,6 +10,7 @@ import trio
 
 from ctl.messages import ControlError, Message
 from netns import Lab, LabState, NetnsError, read_lab
+from netns.journal import FILE as JOURNAL
 from tunneld.namespaces import control_error
 
 log = structlog.get_logger(__name__)
@@ -50,6 +51,10 @@ class LabFiles:
         except NetnsError:
             return False
         return lab is not None and lab.state is LabState.UP
+
+    def has_journal(self, name: str) -> bool:
+        """Whether the lab has a journal, be it damaged."""
+        return (self.path(name) / JOURNAL).exists()
 
     def rows(self) -> list[Message]:
         """All labs, as the control protocol has them."""

@@ -256,11 +256,13 @@ class Labs:
         if holder is not None:
             holder.scope.cancel()
             await holder.ended.wait()
+        planned = self.files.has_journal(name)
         removed: list[bool] = []
 
         async def watch(item: Message) -> None:
             removed.append(item.get("state") == "done")
-            await emit(item)
+            if planned or removed[-1]:  # without a journal it looks at everybody's namespaces
+                await emit(item)
 
         await _run(down_argv(self.files.path(name)), watch)
         if await self.files.remove(name):

@@ -47,6 +47,7 @@ class FakeRole(Role):
         self.error: Exception | None = None
         self.dialled: list[tuple[str, int]] = []
         self.answer_dial = trio.Event()
+        self.given_up = 0
 
     async def run(self, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED) -> None:
         self.script.started.append(trio.current_time())
@@ -104,7 +105,9 @@ class FakeRole(Role):
         if host == "refused":
             raise ControlError("refused", f"{host}:{port} refused", "try another")
         if host == "slow":
+            self.given_up += 1  # unless it is answered
             await self.answer_dial.wait()
+            self.given_up -= 1
         if host == "bug":
             raise ZeroDivisionError("division by zero")
         with trio.socket.from_stdlib_socket(sock) as stream:
