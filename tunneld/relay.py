@@ -10,6 +10,9 @@ from typing import Protocol
 
 import trio
 
+_LAST_OCTETS = 1.0
+"""Seconds that octets from before a reset may wait for the other end to take them."""
+
 
 class RelayError(Exception):
     """The relay ended by a reset, not by both ends' half-close; the text says whose."""
@@ -71,6 +74,9 @@ class Relay:
         self._ends = (first, second)
         self._ways_open = 2
         self._over = trio.Event()
+        self._stirred = trio.Event()
+        """Set when it is over, or doomed."""
+        self._doom = ""
         self._error: str | None = None
 
     async def run(self) -> None:
@@ -85,10 +91,13 @@ class Relay:
             second.attach(self, first)
             first.start()
             second.start()
-            await self._over.wait()
-        finally:
+            await self._stirred.wait()
             if not self._over.is_set():
-                self.fail("cancelled")
+                with trio.move_on_after(_LAST_OCTETS):
+                    await self._over.wait()
+                self.fail(self._doom)
+        finally:
+            self.fail("cancelled")
         if self._error is not None:
             raise RelayError(self._error)
 
@@ -97,6 +106,7 @@ class Relay:
         self._ways_open -= 1
         if not self._ways_open and not self._over.is_set():
             self._over.set()
+            self._stirred.set()
             for end in self._ends:
                 end.close()
 
@@ -106,5 +116,12 @@ class Relay:
             return
         self._error = error
         self._over.set()
+        self._stirred.set()
         for end in self._ends:
             end.abort()
+
+    def doom(self, error: str) -> None:
+        """One end was reset, but not all that came before that has been read, for want of room at
+        the other: `fail` soon, unless reading gets there first."""
+        self._doom = error
+        self._stirred.set()

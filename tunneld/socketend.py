@@ -2,7 +2,6 @@
 
 import errno
 import os
-import socket
 from collections.abc import Callable
 from enum import Enum
 from typing import cast
@@ -259,9 +258,12 @@ class SocketEnd:
     def _hung_up(self, events: int) -> None:
         """Errors and hang-ups are reported whether asked for or not, over and over. What came
         before them may still be carried, so look away until reading goes on and finds out."""
-        if self._ended and events & EPOLLERR:
-            error = self._transport.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-            self._fail(OSError(error, os.strerror(error or errno.ECONNRESET)))
-        elif self._registered and not self._events & EPOLLOUT:
+        if events & EPOLLERR:
+            error = f"{self.name}: {os.strerror(errno.ECONNRESET)}"
+            if self._ended:
+                self._relay.fail(error)
+                return
+            self._relay.doom(error)
+        if self._registered and not self._events & EPOLLOUT:
             self._registered = False
             self._reactor.unregister(self._fd)

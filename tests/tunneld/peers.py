@@ -186,7 +186,7 @@ class H2Stream:
     async def receive_some(self) -> bytes:
         while not self.octets and not self.ended and not self.error:
             await self.news.wait()
-        if not self.octets and self.error:
+        if not self.octets and self.error and not self.ended:
             raise ConnectionError(self.error)
         data = bytes(self.octets)
         self.octets.clear()
@@ -240,12 +240,17 @@ class H2Client:
         return stream
 
     async def flush(self) -> None:
-        async with self._sending:
-            if data := self.connection.data_to_send():
-                try:
-                    await self.peer.send_all(data)
-                except ConnectionError:
-                    return  # the reader finds out, too
+        # Half a frame would break the connection, so not even a cancellation cuts one off.
+        with trio.CancelScope(shield=True):
+            async with self._sending:
+                await self._flush()
+
+    async def _flush(self) -> None:
+        if data := self.connection.data_to_send():
+            try:
+                await self.peer.send_all(data)
+            except ConnectionError:
+                return  # the reader finds out, too
 
     async def _read(self) -> None:
         error = "connection closed"

@@ -39,9 +39,11 @@ async def dialled(world: World, kind: str, port: int) -> AsyncIterator[Peer]:
     plain = kind.endswith("unix")
     raw = await (open_unix(world.unix_frontend) if plain else open_tls(world.frontend, world.pki))
     if kind == "unix":
-        assert await connect(raw, authority) == ESTABLISHED
-        yield raw
-        await trio.aclose_forcefully(raw.stream)
+        try:
+            assert await connect(raw, authority) == ESTABLISHED
+            yield raw
+        finally:
+            await trio.aclose_forcefully(raw.stream)
         return
     async with open_h2(raw) as client:
         stream = await client.connect(authority)
@@ -52,9 +54,11 @@ async def dialled(world: World, kind: str, port: int) -> AsyncIterator[Peer]:
 @asynccontextmanager
 async def dialled_over_tls(world: World, port: int) -> AsyncIterator[TlsPeer]:
     peer = await open_tls(world.frontend, world.pki)
-    assert await connect(peer, f"127.0.0.1:{port}") == ESTABLISHED
-    yield peer
-    await trio.aclose_forcefully(peer.stream)
+    try:
+        assert await connect(peer, f"127.0.0.1:{port}") == ESTABLISHED
+        yield peer
+    finally:
+        await trio.aclose_forcefully(peer.stream)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -208,6 +212,40 @@ async def test_a_clients_reset_behind_its_end_is_noticed(world: World, kind: str
         client.reset()
         await world.until(lambda: not world.server.conns() + world.agent.conns())
     await world.at_rest()
+
+
+@pytest.mark.parametrize("kind", RESETTABLE)
+async def test_a_clients_reset_reaches_an_endpoint_that_does_not_read(
+    world: World, kind: str
+) -> None:
+    outcome = ""
+
+    async def serve(stream: trio.SocketStream) -> None:
+        nonlocal outcome
+        await world.until(lambda: not world.agent.conns())
+        try:
+            async for _ in stream:
+                pass
+            outcome = "end"
+        except trio.BrokenResourceError as exc:
+            outcome = type(exc.__cause__).__name__
+
+    port = await world.endpoint(serve)
+    async with dialled(world, kind, port) as client:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send_for_ever, client)
+            await world.until(lambda: stalls(world))
+            nursery.cancel_scope.cancel()
+        client.reset()
+        await world.until(lambda: outcome)
+    assert outcome == "ConnectionResetError"
+    await world.at_rest()
+
+
+def stalls(world: World) -> bool:
+    """Whether the one connection fills every window on its way."""
+    (session,) = [s for s in world.sessions() if s.connection.role.name == "CLIENT"]
+    return any(stream.send_window <= 0 for stream in session.connection.streams.values())
 
 
 @pytest.mark.parametrize("kind", RESETTABLE)
