@@ -15,7 +15,6 @@ from ctl.dialling import Dialer
 from ctl.ends import SocketEnd, TunnelEnd
 from ctl.messages import ControlError
 from ctl.pump import SMALL_CHUNK, Pump
-from ctl.reset import send_reset
 
 _BACKLOG = 128
 _RETRY_PAUSE = 0.1
@@ -90,11 +89,7 @@ class Forwarder:
         with dialled.sock:
             self._note(f"{peer}: connected to {self._destination}")
             end = SocketEnd(local)
-            try:
-                Pump(TunnelEnd(dialled.sock), end, end, SMALL_CHUNK).run_until_done()
-            except OSError:  # the local client broke off: the endpoint shall know
-                send_reset(dialled.sock)
-                raise
+            Pump(TunnelEnd(dialled.sock), end, end, SMALL_CHUNK).run_until_done()
             self._note(f"{peer}: closed")
 
     def _handle_accept_error(self, exc: OSError) -> None:

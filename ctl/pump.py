@@ -6,10 +6,12 @@ other runs on.
 """
 
 import select
+from collections.abc import Callable
 from enum import Enum
 
 from ctl.ends import Sink, Source, TunnelEnd
 from ctl.messages import ControlError
+from ctl.reset import send_reset
 
 LARGE_CHUNK = 256 * 1024
 """Octets of one direction's buffer: a system call moves up to this many."""
@@ -98,19 +100,28 @@ class Pump:
     def run_until_answered(self) -> None:
         """Run until the endpoint has ended its direction and that is written out.
 
+        Whatever ends it early, Ctrl-C too, is a reset towards the endpoint: what was sent may not
+        be all.
+
         Raises:
           TunnelResetError: the connection was cut.
           OSError: the local side broke; `BrokenPipeError` if its reader is gone.
         """
-        while self.incoming.state is FlowState.RUNNING:
-            self._turn()
-        self._check_whole()
+        self._run_while(lambda: self.incoming.state is FlowState.RUNNING)
 
     def run_until_done(self) -> None:
         """Run until both directions have ended; raises as `run_until_answered` does."""
-        while FlowState.RUNNING in (self.incoming.state, self.outgoing.state):
-            self._turn()
-        self._check_whole()
+        self._run_while(lambda: FlowState.RUNNING in (self.incoming.state, self.outgoing.state))
+
+    def _run_while(self, goes_on: Callable[[], bool]) -> None:
+        try:
+            while goes_on():
+                self._turn()
+        except BaseException:
+            send_reset(self.tunnel.sock)
+            raise
+        if self.outgoing.state is FlowState.BROKEN:
+            raise TunnelResetError
 
     def _turn(self) -> None:
         events = self._wait()
@@ -153,10 +164,6 @@ class Pump:
         look = select.poll()
         look.register(self.tunnel.fd, 0)
         return any(events & select.POLLHUP for _fd, events in look.poll(0))
-
-    def _check_whole(self) -> None:
-        if self.outgoing.state is FlowState.BROKEN:
-            raise TunnelResetError
 
     def _wait(self) -> dict[int, int]:
         wanted = self._interest()

@@ -59,9 +59,13 @@ class FakeDaemon:
         self._listener.shutdown(socket.SHUT_RDWR)
         self._accepting.join()
         self._listener.close()
+        self.join()
+        self.path.unlink()
+
+    def join(self) -> None:
+        """Wait until the clients so far have been served."""
         for thread in self._threads:
             thread.join(10)
-        self.path.unlink()
 
     def _accept(self) -> None:
         while True:

@@ -4,14 +4,13 @@ import random
 import signal
 import socket
 import subprocess
-import threading
 from collections.abc import Callable
 from subprocess import Popen
 
 import pytest
 
 from ctl.messages import ControlError
-from ctl.reset import send_reset
+from ctl.reset import receive_into, send_reset
 from tests.ctl.conftest import Run
 from tests.ctl.fakedaemon import Dial, FakeDaemon, echo
 
@@ -100,13 +99,14 @@ def test_a_reader_that_goes_away_ends_it_quietly(daemon: FakeDaemon, start: Star
     assert process.stderr.read() == b""
 
 
-def test_ctrl_c_exits_with_130(daemon: FakeDaemon, start: Start) -> None:
-    connected = threading.Event()
+def test_ctrl_c_exits_with_130_and_is_a_reset_towards_the_endpoint(
+    daemon: FakeDaemon, start: Start
+) -> None:
+    told: list[tuple[int, bool]] = []
 
     def wait(sock: socket.socket) -> None:
         sock.sendall(b"!")
-        connected.set()
-        sock.recv(1)
+        told.append(receive_into(sock, memoryview(bytearray(10))))
 
     daemon.answers["dial"] = Dial(wait)
     process = start("dial", "h:7")
@@ -116,6 +116,8 @@ def test_ctrl_c_exits_with_130(daemon: FakeDaemon, start: Start) -> None:
     assert process.wait(30) == 130
     assert process.stderr is not None
     assert b"Traceback" not in process.stderr.read()
+    daemon.join()
+    assert told == [(0, True)]
 
 
 def test_stdin_and_stdout_may_be_one_socket_as_with_ssh(daemon: FakeDaemon, start: Start) -> None:
