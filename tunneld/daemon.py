@@ -34,8 +34,9 @@ from tunneld.workplace import Premises
 
 log = structlog.get_logger(__name__)
 
-START_WAIT = 3.0
-"""Seconds that a start waits for the roles, to tell which of them are not well."""
+START_WAIT = 0.5
+"""Seconds that a start waits for the roles, to tell which of them are not well; an agent whose
+server does not answer is no reason to hold up the machine's boot."""
 
 
 class StartError(Exception):
