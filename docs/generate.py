@@ -1,0 +1,120 @@
+"""Writes docs/reference/commands.md from the commands themselves.
+
+    python docs/generate.py            write it
+    python docs/generate.py --check    exit with 1 if it is not what would be written
+
+Rendered from click's parameters, not from its help texts, whose layout changes between versions.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from ctl.app import App
+from ctl.cli import cli as tunnelctl
+from tunneld.cli import cli as tunneld
+
+PAGE = Path(__file__).parent / "reference" / "commands.md"
+
+_HEAD = """\
+# Commands
+
+Made by `docs/generate.py` from the programs themselves; do not edit.
+Exit codes: [Exit codes and error codes](exit-codes.md). Files and variables:
+[Files and environment](files-and-environment.md).
+
+"""
+
+
+def commands(name: str, command: click.Command) -> Iterator[tuple[str, click.Command]]:
+    """``command`` and everything below it, each with its full name, in alphabetical order."""
+    yield name, command
+    if isinstance(command, click.Group):
+        context = click.Context(command, obj=App())
+        for each in sorted(command.list_commands(context)):
+            below = command.get_command(context, each)
+            if below is not None and not below.hidden:
+                yield from commands(f"{name} {each}", below)
+
+
+def page() -> str:
+    """The whole page."""
+    found = [*commands("tunneld", tunneld), *commands("tunnelctl", tunnelctl)]
+    sections = [_section(name, command) for name, command in found]
+    return _HEAD + "\n".join(sections)
+
+
+def _section(name: str, command: click.Command) -> str:
+    level = "##" if " " not in name else "###"
+    parts = [f"{level} {name}\n", f"```text\n{_usage(name, command)}\n```\n"]
+    if command.help:
+        parts.append(_prose(command.help) + "\n")
+    if name == "tunnelctl certs":
+        parts.append("The same as `tunneld certs`, which is run with these arguments.\n")
+    rows = [_row(param) for param in command.params if isinstance(param, click.Option)]
+    if rows:
+        parts.append("\n".join(["| option | meaning |", "| --- | --- |", *rows]) + "\n")
+    return "\n".join(parts)
+
+
+def _usage(name: str, command: click.Command) -> str:
+    words = [name]
+    if command.params:
+        words.append("[OPTIONS]")
+    words += [_argument(param) for param in command.params if isinstance(param, click.Argument)]
+    if isinstance(command, click.Group):
+        words.append("COMMAND …")
+    return " ".join(words)
+
+
+def _argument(param: click.Argument) -> str:
+    if param.nargs == -1 and not param.metavar:
+        return "[ARGUMENT...]"
+    metavar = param.metavar or _kind(param) or str(param.name).upper()
+    if param.required or metavar.startswith("["):
+        return metavar
+    return f"[{metavar}]"
+
+
+def _row(param: click.Option) -> str:
+    flags = ", ".join(f"`{flag}`" for flag in sorted(param.opts, key=len))
+    value = "" if param.is_flag else param.metavar or _kind(param) or "TEXT"
+    default = ""
+    if param.show_default and not param.is_flag and isinstance(param.default, str | int | float):
+        default = f" Default: {param.default}."
+    option = f"{flags} `{value}`" if value else flags
+    return f"| {option} | {_prose(param.help or '')}{default} |".replace("`|", "`\\|")
+
+
+def _kind(param: click.Parameter) -> str:
+    if isinstance(param.type, click.Choice):
+        return "/".join(map(str, param.type.choices))
+    if isinstance(param.type, click.types.IntParamType | click.types.FloatParamType):
+        return "NUMBER"
+    if isinstance(param.type, click.Path):
+        return "PATH"
+    return ""
+
+
+def _prose(text: str) -> str:
+    """Paragraphs as they are, each on one line; what `inspect.cleandoc` left of their layout."""
+    paragraphs = text.replace("\b\n", "").strip().split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs).replace("|", "\\|")
+
+
+def main() -> int:
+    """Write the page, or compare it."""
+    text = page()
+    if sys.argv[1:] == ["--check"]:
+        if PAGE.read_text("utf-8") == text:
+            return 0
+        print(f"{PAGE} is not up to date; run: python docs/generate.py", file=sys.stderr)  # noqa: T201
+        return 1
+    PAGE.write_text(text, "utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,141 @@
+"""The tables of docs/reference say what the code does."""
+
+import ast
+import re
+from typing import Any, get_args, get_origin
+
+import msgspec
+import pytest
+
+from ctl.messages import EXIT_CODES, MAX_FRAME
+from frames.limits import Work
+from tests.docpages import ROOT, read, tables_of
+from tunneld import config, control, dialing, methods, rh2
+from tunneld.session import window_budget
+
+CONFIGURATION = ROOT / "docs/reference/configuration.md"
+TABLES: dict[str, type[msgspec.Struct]] = {
+    **{f'kind = "{kind}"': struct for kind, struct in config.KINDS.items()},
+    "frontends": config.Frontend,
+    "tunnel": config.TunnelListener,
+}
+
+
+def type_words(kind: Any) -> set[str]:
+    """What the reference may call a type."""
+    if get_origin(kind) is tuple and issubclass(get_args(kind)[0], msgspec.Struct):
+        return {"array of tables"}
+    if kind is str:
+        return {"text", "file", "address"}
+    if (isinstance(kind, type) and issubclass(kind, msgspec.Struct)) or get_origin(kind) is dict:
+        return {"table"}
+    return {"seconds"}
+
+
+def default_of(field: msgspec.structs.FieldInfo) -> str:
+    if field.required:
+        return "required"
+    value = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
+    if isinstance(value, float):
+        return f"{value:g}"
+    return value if isinstance(value, str) and value else '""' if value == "" else str(value)
+
+
+@pytest.mark.parametrize("title", TABLES)
+def test_the_configuration_reference_has_every_key(title: str) -> None:
+    rows = tables_of(CONFIGURATION)[title]
+    common = {"name", "namespace"}
+    fields = [f for f in msgspec.structs.fields(TABLES[title]) if f.encode_name not in common]
+    assert [row[0] for row in rows] == [field.encode_name for field in fields]
+    assert [row[2] for row in rows] == [default_of(field) for field in fields]
+    for row, field in zip(rows, fields, strict=True):
+        assert row[1] in type_words(field.type), row
+
+
+def test_the_kinds_of_failed_dials_are_in_the_reference() -> None:
+    rows = tables_of(ROOT / "docs/reference/tunnel-protocol.md")["5. Dial"]
+    kinds = [value for value in vars(dialing).values() if isinstance(value, dialing.Kind)]
+    documented = {(int(row[0]), row[1], row[2]) for row in rows}
+    assert documented == {(kind.status, kind.error, kind.code) for kind in kinds}
+
+
+def test_the_numbers_of_the_tunnel_protocol_are_those_of_the_code() -> None:
+    tables = tables_of(ROOT / "docs/reference/tunnel-protocol.md")
+    settings = {row[0]: row[1:] for row in tables["2. Roles and settings"]}
+    for setting, value in rh2.SETTINGS.items():
+        assert settings[getattr(setting, "name", "")] == [str(value), str(value)]
+    assert settings["MAX_HEADER_LIST_SIZE"] == [str(rh2.LIMITS.max_header_list)] * 2
+    assert settings["MAX_CONCURRENT_STREAMS"] == ["", str(rh2.LIMITS.max_concurrent_streams)]
+    text = read(ROOT / "docs/reference/tunnel-protocol.md")
+    assert f"{rh2.RECEIVE_WINDOW} octets" in text
+    assert f"up to {rh2.LIMITS.max_window} octets" in text
+    limits = " ".join(row[1] for row in tables["10. Limits"])
+    for limit in (
+        rh2.LIMITS.max_concurrent_streams,
+        rh2.LIMITS.max_header_block,
+        rh2.LIMITS.max_continuations,
+        rh2.LIMITS.max_settings,
+        rh2.LIMITS.max_queued_replies,
+        rh2.LIMITS.max_unsent,
+    ):
+        assert str(limit) in limits
+
+
+def test_the_allowances_of_the_tunnel_protocol_are_those_of_the_code() -> None:
+    rows = tables_of(ROOT / "docs/reference/tunnel-protocol.md")["Allowances"]
+    rates = dict(rh2.LIMITS.rates)
+    documented = sorted((int(row[1]), int(row[2])) for row in rows)
+    assert documented == sorted((rates[work].burst, rates[work].per_second) for work in Work)
+
+
+def test_the_window_budget_is_as_explained() -> None:
+    text = read(ROOT / "docs/explanation/flow-control.md")
+    assert f"budget of {window_budget.left >> 20} MiB" in text
+
+
+def test_the_limits_of_the_control_protocol_are_those_of_the_code() -> None:
+    rows = tables_of(ROOT / "docs/reference/control-protocol.md")["Limits"]
+    assert [row[1] for row in rows] == [
+        str(control.MAX_CONNECTIONS),
+        str(control.MAX_REQUESTS),
+        f"{control.HELLO_TIMEOUT:g} s",
+        f"{control.FRAME_TIMEOUT:g} s",
+        f"{MAX_FRAME} octets",
+    ]
+
+
+def codes_raised() -> set[str]:
+    """First arguments of every `ControlError(…)` and its like in the sources."""
+    makers = {"ControlError", "NetnsError", "DialError", "Kind"}
+    found: set[str] = set()
+    for package in ("ctl", "tunneld", "netns"):
+        for file in (ROOT / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+                if not isinstance(node, ast.Call) or not node.args:
+                    continue
+                name = getattr(node.func, "id", getattr(node.func, "attr", ""))
+                first = node.args[0]
+                if name in makers and isinstance(first, ast.Constant) and first.value:
+                    found.add(str(first.value))
+    return found
+
+
+def test_every_error_code_is_explained() -> None:
+    tables = tables_of(ROOT / "docs/reference/exit-codes.md")
+    documented = {row[0]: row[1] for row in tables["Error codes"]}
+    assert set(documented) == codes_raised() | set(EXIT_CODES)
+    for code, exit_code in documented.items():
+        assert int(exit_code) == EXIT_CODES.get(code, 1), code
+    headings = re.findall(r"^## `(\w+)`", read(ROOT / "docs/how-to/troubleshoot.md"), re.MULTILINE)
+    assert set(headings) == set(documented)
+
+
+def test_every_control_method_is_in_the_reference() -> None:
+    rows = tables_of(ROOT / "docs/reference/control-protocol.md")["Methods"]
+    source = (ROOT / "tunneld/methods.py").read_text("utf-8")
+    table = dict(re.findall(r'^ +"([\w.]+)": Method\((\w+),', source, flags=re.MULTILINE))
+    assert {row[0] for row in rows} == set(table)
+    for row in rows:
+        fields = msgspec.structs.fields(getattr(methods, table[row[0]]))
+        wanted = [field.name if field.required else f"{field.name}?" for field in fields]
+        assert sorted(re.findall(r"[\w?]+", row[1])) == sorted(wanted), row
