@@ -208,5 +208,4 @@ def _fake_tunneld(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "print(*sys.argv[1:], f\"control={os.environ['TUNNELD_CONTROL']}\", flush=True)\n"
         "sys.exit(7)\n"
     )
-    repository = str(Path(__file__).parents[2])
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), repository]))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(folder), *filter(None, sys.path)]))

@@ -109,10 +109,12 @@ def test_the_first_step_that_fails_is_named(environment: dict[str, str], tmp_pat
     (package / "__main__.py").write_text(
         "import sys; sys.exit('error[failed]: it cannot start\\nhint: none')"
     )
-    repository = str(Path(__file__).parents[2])
     done = subprocess.run(
         DEMO,
-        env={**environment, "PYTHONPATH": os.pathsep.join([str(tmp_path), repository])},
+        env={
+            **environment,
+            "PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)]),
+        },
         capture_output=True,
         text=True,
         timeout=60,
