@@ -187,9 +187,9 @@ class TlsTransport:
     def _end_without_notice(self) -> None:
         """FIN, but no close_notify. OpenSSL is not told: it would refuse to send, too."""
         if self._records is None:
-            raise ConnectionResetError(errno.ECONNRESET, "closed without TLS close_notify")
+            raise ConnectionResetError(errno.ECONNRESET, "connection closed without close_notify")
         if not self._records.between_records:
-            raise ConnectionResetError(errno.ECONNRESET, "closed amid a TLS record")
+            raise ConnectionResetError(errno.ECONNRESET, "connection closed amid a TLS record")
         self._eof = True
 
     def _encrypt(self, data: memoryview) -> None:

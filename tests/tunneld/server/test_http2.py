@@ -17,7 +17,7 @@ Settings = h2.settings.SettingCodes
 
 @asynccontextmanager
 async def http2(world: World, **settings: int) -> AsyncIterator[H2Client]:
-    chosen: dict[Settings | int, int] = {Settings[name]: v for name, v in settings.items()}
+    chosen: dict[Settings | int, int] = {getattr(Settings, k): v for k, v in settings.items()}
     async with open_h2(await open_tls(world.frontend, world.pki, "h2"), chosen) as client:
         yield client
 

@@ -3,7 +3,7 @@
 import hashlib
 import random
 import resource
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -29,11 +29,11 @@ async def test_every_octet_of_32_connections_comes_back(world: World) -> None:
     async def carry(number: int) -> None:
         octets = random.Random(number).randbytes(64 * 1024) * 64  # 4 MiB
         got = hashlib.sha256()
-        async with dialled(world, KINDS[number % len(KINDS)], port) as client:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(send, client, octets, sizes)
-                while data := await client.receive_some():
-                    got.update(data)
+        kind = KINDS[number % len(KINDS)]
+        async with dialled(world, kind, port) as client, trio.open_nursery() as nursery:
+            nursery.start_soon(send, client, octets, sizes)
+            while data := await client.receive_some():
+                got.update(data)
         assert got.digest() == hashlib.sha256(octets).digest()
 
     async with trio.open_nursery() as nursery:
@@ -92,7 +92,7 @@ async def exchange(world: World, kind: str, port: int, size: int) -> None:
         assert len(await receive_all(client)) == size
 
 
-async def all_of(count: int, action: Callable[[], object]) -> None:
+async def all_of(count: int, action: Callable[[], Awaitable[None]]) -> None:
     async with trio.open_nursery() as nursery:
         for _ in range(count):
             nursery.start_soon(action)
