@@ -5,6 +5,7 @@ carried: `Session.on_ready` → `frames.Connection.receive` → a stream's recei
 other end of its relay; and back, `SocketEnd` → `StreamEnd.commit` → `Session.flush`.
 """
 
+import contextvars
 import ssl
 import time
 from collections.abc import Callable
@@ -96,6 +97,8 @@ class Session:
         self._fd = transport.sock.fileno()
         self._keepalive = keepalive
         self._on_request = on_request
+        self._context = contextvars.copy_context()
+        """What requests run in: the reactor's own context knows no role to log for."""
         self._events = EPOLLIN
         self._kept = b""
         self._dirty = False
@@ -289,7 +292,7 @@ class Session:
         end = self.ends[event.stream_id] = StreamEnd(self, stream)
         if event.end_stream:
             end.keep_end()
-        self._on_request(end, event.headers)
+        self._context.run(self._on_request, end, event.headers)
 
     def _response(self, event: ResponseReceived) -> None:
         end = self.ends.get(event.stream_id)
