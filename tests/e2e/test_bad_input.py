@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import need
 from tests.e2e.conftest import PRIVATE, SERVER, Daemon, Lab
 
 pytestmark = pytest.mark.e2e
@@ -140,8 +139,8 @@ def test_a_config_with_mistakes(tmp_path: Path, lab: Lab) -> None:
         assert word in done.stderr + done.stdout
 
 
+@pytest.mark.root
 def test_namespaces_that_somebody_else_made(lab: Lab) -> None:
-    need(os.geteuid() == 0, "named namespaces need root")
     foreign = f"f{os.getpid()}"
     lab.daemon.run("ip", "netns", "add", f"{foreign}-public")
     try:
