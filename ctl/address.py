@@ -1,4 +1,4 @@
-"""``HOST:PORT`` texts of the command line. Nothing is resolved here."""
+"""``HOST:PORT`` texts of command line, configuration and control requests. Nothing is resolved."""
 
 from typing import NamedTuple
 

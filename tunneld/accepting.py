@@ -9,7 +9,7 @@ from pathlib import Path
 import structlog
 import trio
 
-from tunneld.address import Address
+from ctl.address import Address
 from tunneld.listening import listen_error, parse_listen
 from tunneld.transport.base import tune
 

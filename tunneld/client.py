@@ -15,10 +15,10 @@ from pathlib import Path
 import h11
 import trio
 
+from ctl.address import AddressError, parse_address
 from ctl.messages import PROTOCOL_VERSION, ControlError, Decoder, FrameError, Message, encode
 from ctl.paths import control_path
 from tunneld import __version__
-from tunneld.address import AddressError, parse_address
 from tunneld.dialing import DialError as ProxyDialError
 from tunneld.dialing import join_authority
 from tunneld.role import RoleError

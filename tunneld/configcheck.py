@@ -6,8 +6,8 @@ import ssl
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from ctl.address import AddressError, parse_address
 from ctl.paths import MAX_SOCKET_PATH
-from tunneld.address import AddressError, parse_address
 from tunneld.config import (
     AgentConfig,
     DnsConfig,

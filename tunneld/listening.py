@@ -5,7 +5,7 @@ import socket
 
 import trio
 
-from tunneld.address import Address, AddressError, parse_address
+from ctl.address import Address, AddressError, parse_address
 from tunneld.role import RoleError
 
 _ADVICE = {

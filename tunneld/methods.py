@@ -11,9 +11,9 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
+from ctl.address import MAX_HOST, MAX_PORT
 from ctl.messages import Message
 from tunneld import __version__
-from tunneld.address import MAX_HOST, MAX_PORT
 from tunneld.labs import Labs
 from tunneld.logbook import LINES, LogBook, LogRecord, record
 from tunneld.namespaces import way_into

@@ -144,12 +144,15 @@ def test_a_missing_file_is_refused_with_the_reason(tmp_path: Path) -> None:
         (
             "127.0.0.1:0",
             "127.0.0.1",
-            "role[0].frontends[0].listen: '127.0.0.1' has no port, expected host:port",
+            (
+                "role[0].frontends[0].listen: '127.0.0.1' has no port; expected HOST:PORT, as in "
+                "192.168.1.2:4001"
+            ),
         ),
         (
             "127.0.0.1:0",
             "127.0.0.1:70000",
-            "role[0].frontends[0].listen: port 70000 is out of range 0-65535",
+            "role[0].frontends[0].listen: port 70000 is out of range; expected 0-65535",
         ),
         (
             "unix:edge.sock",
@@ -223,7 +226,7 @@ def test_an_agent_is_checked(write: Write, extra: str, says: str) -> None:
 
 def test_an_agent_needs_a_port_that_can_be_dialled(write: Write) -> None:
     path = write(AGENT.replace(":8091", ":0"))
-    assert problems_of(path) == ["role[0].server: port 0 is out of range 1-65535"]
+    assert problems_of(path) == ["role[0].server: port 0 is out of range; expected 1-65535"]
 
 
 def test_an_empty_certificate_name_is_no_file(write: Write) -> None:

@@ -202,7 +202,7 @@ async def test_a_failed_dial_leaves_the_connection_as_it_was(client: ControlClie
         ({"host": "h", "port": 0}, "dial.port: expected int >= 1"),
         ({"host": "h", "port": 70000}, "dial.port: expected int <= 65535"),
         ({"host": "", "port": 1}, "dial.host: expected str of length >= 1"),
-        ({"host": "h" * 300, "port": 1}, "dial.host: expected str of length <= 255"),
+        ({"host": "h" * 300, "port": 1}, "dial.host: expected str of length <= 253"),
         ({"host": "h", "port": 1, "x": 1}, "unknown field x"),
     ],
 )

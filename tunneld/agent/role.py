@@ -9,10 +9,10 @@ from typing import Any, TypeAlias
 import structlog
 import trio
 
+from ctl.address import Address, AddressError, parse_address
 from frames import Headers
 from frames import Role as Http2Role
 from tunneld import rh2
-from tunneld.address import Address, AddressError, parse_address
 from tunneld.agent.requests import Requests
 from tunneld.agentinfo import AgentInfo
 from tunneld.backoff import Backoff

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import pytest
 import trio
 
-from tunneld.address import parse_address
+from ctl.address import parse_address
 from tunneld.reactor import Reactor
 from tunneld.role import Host, Role, RoleState
 

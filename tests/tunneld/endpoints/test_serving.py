@@ -8,7 +8,7 @@ import structlog.testing
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from tunneld.address import parse_address
+from ctl.address import parse_address
 from tunneld.endpoints.serving import DRAIN_TIMEOUT, MAX_CONNECTIONS, Handler, finish, serve
 from tunneld.listening import listen_tcp
 
