@@ -1,5 +1,6 @@
 """A transport driven by trio tasks: handshakes, heads, and the public client's streams."""
 
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -170,11 +171,26 @@ async def connect_tcp(host: str, port: int) -> socket.socket:
     Raises:
       OSError: no address answered, or the name does not resolve.
     """
-    stream = await trio.open_tcp_stream(host, port)
+    try:
+        stream = await trio.open_tcp_stream(host, port)
+    except OSError as exc:
+        if (cause := _first_cause(exc)) is None:
+            raise
+        raise cause from exc
     sock = socket.socket(fileno=stream.socket.detach())
     sock.setblocking(False)
     tune(sock)
     return sock
+
+
+def _first_cause(exc: OSError) -> OSError | None:
+    """Why the first address did not answer, where trio says no more than that none did."""
+    cause = exc.__cause__
+    while isinstance(cause, BaseExceptionGroup):
+        cause = cause.exceptions[0]
+    if isinstance(cause, OSError) and cause.errno:
+        return OSError(cause.errno, os.strerror(cause.errno))
+    return None
 
 
 async def connect_unix(path: str) -> socket.socket:
