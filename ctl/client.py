@@ -210,7 +210,7 @@ def _check_owner(sock: socket.socket, path: Path) -> None:
     if uid not in (0, os.getuid()):
         raise ControlError(
             "denied",
-            f"the daemon at {path} runs as uid {uid}, expected {os.getuid()} or 0",
+            f"the daemon at {path} runs as uid {uid}, this is uid {os.getuid()}",
             "run tunnelctl as the daemon's user, or name your own daemon with --control",
         )
 
