@@ -24,16 +24,20 @@ from ctl.output import print_line
 @click.pass_obj
 def command(app: App, destination: Address, name: str, timeout: float) -> None:
     """Call hello.Greeter/SayHello of a gRPC endpoint and print its greeting."""
-    from ctl.greeter import METHOD, parse_reply, serialize_request
+    from google.protobuf.message import DecodeError
+
+    from ctl.hello import SAY_HELLO, HelloReply, HelloRequest
     from ctl.unary_call import UnaryCall
 
     try:
-        request = serialize_request(name)
+        request = HelloRequest(name=name).SerializeToString()
     except ValueError as exc:  # not UTF-8
         raise click.BadParameter(str(exc), param_hint="'--name'") from exc
     with app.dialer() as dialer, dialer.dial(destination).sock as sock:
-        reply = UnaryCall(sock, str(destination), timeout).run(METHOD, request)
+        reply = UnaryCall(sock, str(destination), timeout).run(SAY_HELLO, request)
     try:
-        print_line(parse_reply(reply))
-    except ValueError as exc:
-        raise ControlError("failed", f"the gRPC call failed: its reply is {exc}") from exc
+        print_line(HelloReply.FromString(reply).message)
+    except DecodeError as exc:
+        raise ControlError(
+            "failed", f"the gRPC call failed: its reply is no HelloReply: {exc}"
+        ) from exc

@@ -11,6 +11,7 @@ from ctl.address import Address, AddressError, parse_address
         ("[2001:db8::1]:22", Address("2001:db8::1", 22)),
         ("[local-server.svc]:22", Address("local-server.svc", 22)),
         ("h:65535", Address("h", 65535)),
+        ("[fe80::1%eth0]:22", Address("fe80::1%eth0", 22)),
         ("a" * 253 + ":1", Address("a" * 253, 1)),
     ],
 )
@@ -34,6 +35,9 @@ def test_addresses(text: str, expected: Address) -> None:
         ("h:0", "port 0 is out of range; expected 1-65535"),
         ("h:65536", "port 65536 is out of range"),
         ("h:70000", "port 70000 is out of range"),
+        ("h:000080", "port 000080 is out of range"),
+        ("h:²", "not a number"),
+        ("a/b:80", "a character that no host name"),
         ("h:" + "9" * 5000, "port 999999999999 is out of range"),
         ("a" * 300 + ":80", "host of 300 characters, limit 253"),
         ("a b:80", "a character that no host name"),

@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from ctl.ends import SocketEnd, TunnelEnd
-from ctl.greeter import METHOD, parse_reply, serialize_request
+from ctl.hello import SAY_HELLO, HelloReply, HelloRequest
 from ctl.pump import Pump, TunnelResetError
 from tests.ctl.conftest import Run
 from tests.ctl.fakedaemon import Dial, FakeDaemon
@@ -21,6 +21,8 @@ def _say_hello(request: bytes, context: grpc.ServicerContext) -> bytes:
         context.abort(grpc.StatusCode.NOT_FOUND, "no nobody: 100% sure, ü")
     if name == "slow":
         threading.Event().wait(context.time_remaining() + 1)
+    if name == "garbage":
+        return b"\xff"
     text = f"Hello {name}!".encode()
     return b"\x0a" + bytes([len(text)]) + text
 
@@ -100,11 +102,18 @@ def test_what_is_no_grpc_endpoint_is_told(
 
 def test_the_messages_are_those_of_the_demo() -> None:
     # konnectivity's own octets: name `demo`, reply `Hello demo!`.
-    assert METHOD == "/hello.Greeter/SayHello"
-    assert serialize_request("demo") == bytes.fromhex("0a0464656d6f")
-    assert parse_reply(bytes.fromhex("0a0b48656c6c6f2064656d6f21")) == "Hello demo!"
+    assert SAY_HELLO == "/hello.Greeter/SayHello"
+    assert HelloRequest(name="demo").SerializeToString() == bytes.fromhex("0a0464656d6f")
+    reply = HelloReply.FromString(bytes.fromhex("0a0b48656c6c6f2064656d6f21"))
+    assert reply.message == "Hello demo!"
 
 
-def test_a_reply_that_is_no_message_is_an_error() -> None:
-    with pytest.raises(ValueError, match="not a HelloReply"):
-        parse_reply(b"\xff")
+@pytest.mark.usefixtures("greeter")
+def test_a_reply_that_is_no_message_is_an_error(run: Run) -> None:
+    done = run("grpc", "h:1", "--name", "garbage")
+    assert done.code == 1
+    assert "its reply is no HelloReply" in done.stderr
+
+
+def test_a_name_that_is_no_text_is_a_usage_error(run: Run) -> None:
+    assert run("grpc", "h:1", "--name", "\udcff").code == 2

@@ -5,9 +5,9 @@ import math
 import trio
 from google.protobuf.message import DecodeError
 
+from ctl.hello import SAY_HELLO, HelloReply, HelloRequest
 from tunneld.config import GreeterConfig
 from tunneld.endpoints.grpc import GrpcConnection, GrpcError, Status
-from tunneld.endpoints.hello import SAY_HELLO, HelloReply, HelloRequest
 from tunneld.endpoints.serving import finish, serve
 from tunneld.listening import listen_tcp
 from tunneld.role import Host, Role

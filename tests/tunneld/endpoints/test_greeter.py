@@ -8,12 +8,12 @@ import pytest
 import trio
 from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
+from ctl.hello import SAY_HELLO, HelloReply, HelloRequest
 from tests.tunneld.endpoints.conftest import Running
 from tests.tunneld.endpoints.grpc_client import framed
 from tunneld.config import GreeterConfig
 from tunneld.endpoints.greeter import GREETING_TIMEOUT, GreeterRole, say_hello, serve_calls
 from tunneld.endpoints.grpc import GrpcError, Status
-from tunneld.endpoints.hello import SAY_HELLO, HelloReply, HelloRequest
 from tunneld.role import Host
 
 GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000 04 00 00000000")

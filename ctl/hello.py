@@ -5,6 +5,8 @@ package hello;
 service Greeter { rpc SayHello (HelloRequest) returns (HelloReply); }
 message HelloRequest { string name = 1; }
 message HelloReply { string message = 1; }
+
+The greeter endpoint and `tunnelctl grpc` both speak it.
 """
 
 from typing import Any
