@@ -25,6 +25,9 @@ from tunneld.transport.base import abort_socket
 
 WHO = "/.well-known/tunneld/agent"
 CONNECT_ERROR = 0xA
+_PREFACE = 24
+_HEADER = 9
+"""Octets of the connection preface, and of a frame's header."""
 
 
 @pytest.fixture(scope="module")
@@ -54,19 +57,34 @@ class Peer:
         self.resets: dict[int, int] = {}
         self.goaways: list[int] = []
         self.closed = False
+        self._greeted = False
         self._news = trio.Event()
         self._writing = trio.Lock()
 
     async def run(self) -> None:
         """Receive until the other end closes."""
         await self.flush()
-        while octets := await self.stream.receive_some():
-            for event in self.h2.receive_data(octets):
-                await self.take(event)
+        octets = b""
+        while more := await self.stream.receive_some():
+            octets = await self._take_frames(octets + more)
             await self.flush()
             self._tell()
         self.closed = True
         self._tell()
+
+    async def _take_frames(self, octets: bytes) -> bytes:
+        """Frame by frame, for the sake of `take`; returns what is incomplete."""
+        if not self.h2.config.client_side and not self._greeted:
+            self._greeted = True
+            self.h2.receive_data(octets[:_PREFACE])
+            octets = octets[_PREFACE:]
+        while len(octets) >= _HEADER and len(octets) >= (
+            size := _HEADER + int.from_bytes(octets[:3], "big")
+        ):
+            for event in self.h2.receive_data(octets[:size]):
+                await self.take(event)
+            octets = octets[size:]
+        return octets
 
     async def take(self, event: h2.events.Event) -> None:
         if isinstance(event, h2.events.ResponseReceived | h2.events.RequestReceived):
