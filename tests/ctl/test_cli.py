@@ -83,7 +83,7 @@ def test_no_daemon_exits_with_3_and_says_how_to_start_one(
         ["forward", "99999", "h:1"],
         ["forward", "x:1:2", "h:1"],
         ["forward", "0"],
-        ["role"],
+        ["role", "nonsense"],
         ["role", "stop"],
         ["role", "logs", "r", "-n", "-1"],
         ["ns", "up", "--topology", "/no/such/file"],
