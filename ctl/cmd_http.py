@@ -114,8 +114,6 @@ def _say_nothing(_text: str) -> None:
 
 def _note_hops(note: Note, dialled: Dialled, seconds: float) -> None:
     note(f"* connected in {seconds * 1000:.1f} ms: {' → '.join(['tunnelctl', *dialled.hops])}")
-    for key, value in dialled.details.items():
-        note(f"*   {key}: {value}")
 
 
 def _note_lines(note: Note, mark: str, lines: Iterable[str]) -> None:

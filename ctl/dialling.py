@@ -1,14 +1,13 @@
 """Dials: a socket to an endpoint, through the local daemon or straight to a remote server."""
 
 import socket
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
 
 from ctl.address import Address
 from ctl.client import Client
-from ctl.messages import Message
 
 DIAL_TIMEOUT = 60.0
 """Seconds; only a guard against a hung daemon, which has shorter limits of its own."""
@@ -21,8 +20,6 @@ class Dialled:
     sock: socket.socket
     hops: list[str]
     """The way, from the first program after us to the endpoint's address."""
-    details: Message = field(default_factory=dict)
-    """What else the other end said about it."""
 
 
 class Dialer(Protocol):
@@ -64,7 +61,7 @@ class LocalDialer:
             client.close()
             raise
         daemon = f"tunneld {client.server.get('pid', '')} ({self._control})"
-        return Dialled(sock, [daemon, str(result.get("peer", "server")), str(address)], result)
+        return Dialled(sock, [daemon, str(result.get("peer", "server")), str(address)])
 
     def close(self) -> None:
         """Nothing is held between dials."""
