@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import need
 from tests.e2e.conftest import PRIVATE, SERVER, Daemon, Lab
 
 pytestmark = pytest.mark.e2e
@@ -142,6 +143,7 @@ def test_a_config_with_mistakes(tmp_path: Path, lab: Lab) -> None:
 
 @pytest.mark.root
 def test_namespaces_that_somebody_else_made(lab: Lab) -> None:
+    need(shutil.which("ip"), "iproute2 is not installed")
     foreign = f"f{os.getpid()}"
     lab.daemon.run("ip", "netns", "add", f"{foreign}-public")
     try:
