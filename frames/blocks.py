@@ -11,6 +11,11 @@ from frames.frame import Flag, FrameType, serialize
 from frames.limits import Limits
 from frames.settings import DEFAULT_TABLE_SIZE
 
+_MAX_TABLE_UPDATES = 16
+"""Table size updates that a block may begin with. Two are all it takes; some encoders list each
+change since their last block. They are no fields, so the limit of the header list is none to them.
+"""
+
 
 class BlockWriter:
     """Our header sections, on their way to the peer."""
@@ -101,6 +106,7 @@ class BlockReader:
         """
         block, self._block = self._block, b""
         self.stream_id = None
+        _check_table_updates(block)
         try:
             return list(self._decoder.decode(block, raw=True))
         except hpack.OversizedHeaderListError as exc:
@@ -113,3 +119,17 @@ class BlockReader:
         if size > limit:
             raise too_much(f"header block of {size} octets or more, allowed: {limit}")
         self._block += fragment
+
+
+def _check_table_updates(block: bytes) -> None:
+    """Refuse a block with nothing but updates of the table's size (RFC 7541 section 6.3)."""
+    position = updates = 0
+    while block[position : position + 1] and block[position] & 0xE0 == 0x20:
+        updates += 1
+        if updates > _MAX_TABLE_UPDATES:
+            raise too_much(f"more than {_MAX_TABLE_UPDATES} table size updates")
+        longer = block[position] & 0x1F == 0x1F
+        position += 1
+        while longer and block[position : position + 1]:
+            longer = block[position] & 0x80 != 0
+            position += 1

@@ -43,7 +43,7 @@ class Sending:
         receipt, so that a stream nobody reads cannot use up the others' credit.
       budget: bounds the growth of stream windows, over all connections that share it.
     Raises:
-      LocalProtocolError: settings that are not allowed.
+      LocalProtocolError: settings or a window that are not allowed.
     """
 
     def __init__(
@@ -70,6 +70,8 @@ class Sending:
         """The peer's settings in force, those that RFC 9113 and RFC 8441 name."""
         self.peer_max_frame = self.peer[Setting.MAX_FRAME_SIZE]
         self.send_window = DEFAULT_WINDOW
+        if receive_window > MAX_WINDOW:
+            raise LocalProtocolError(f"window of {receive_window} octets, allowed: {MAX_WINDOW}")
         self.receive_window = max(receive_window, DEFAULT_WINDOW)
         self.max_frame = MIN_MAX_FRAME
         self._local = LocalSettings()
@@ -254,7 +256,11 @@ class Sending:
 
         Returns:
           Octets taken; END_STREAM goes only with the last of them.
+        Raises:
+          LocalProtocolError: as `commit_data`.
         """
+        if not stream.sends_data:
+            raise self._cannot_send(stream)
         taken, size = 0, len(data)
         while taken < size:
             room = self.data_room(stream)
@@ -377,6 +383,7 @@ class Sending:
         self.budget.give_back(stream.window_size - self._initial_window)
         stream.receiver = None
         stream.blocked = False
+        stream.send_window = 0
         self._ids.remember(stream.id, reset_by_us)
 
     def _abandon(self) -> None:

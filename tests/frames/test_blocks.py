@@ -165,6 +165,15 @@ def test_a_header_bomb_is_refused_while_it_is_decoded() -> None:
     assert caught.value.code is ErrorCode.ENHANCE_YOUR_CALM
 
 
+@pytest.mark.parametrize("update", [b"\x20", b"\x3e", b"\x3f\x00", b"\x3f\xe1\x1f"])
+def test_a_block_of_table_size_updates_is_cut_off(update: bytes) -> None:
+    """They are no fields, so no header list grows by them; each takes as long as a field."""
+    assert read(BlockReader(Limits()), update * 16 + b"\x82") == [(b":method", b"GET")]
+    with pytest.raises(RemoteProtocolError, match="table size updates") as caught:
+        read(BlockReader(Limits()), update * 17)
+    assert caught.value.code is ErrorCode.ENHANCE_YOUR_CALM
+
+
 def test_a_block_is_refused_before_it_is_kept() -> None:
     reader = BlockReader(Limits(max_header_block=100))
     reader.begin(1, bytes(60), end_stream=False)

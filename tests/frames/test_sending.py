@@ -64,6 +64,11 @@ def test_settings_that_limits_give_are_not_given_twice(code: Setting) -> None:
         BufferedConnection(Role.SERVER, settings={code: 0})
 
 
+def test_a_window_has_31_bits() -> None:
+    with pytest.raises(LocalProtocolError, match="2147483647"):
+        BufferedConnection(Role.SERVER, receive_window=1 << 31)
+
+
 # -- streams ------------------------------------------------------------------------------------
 
 
@@ -205,6 +210,7 @@ def test_nothing_follows_the_end(call: Call, how: str) -> None:
     elif how == "closed":
         side.connection.close()
     side.data_to_send()
+    assert how == "ended" or not side.connection.data_room(stream)
     with pytest.raises(LocalProtocolError):
         call(side, stream)
     assert side.data_to_send() == b""
