@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from enum import Enum
 
 from frames.errors import too_much
+from frames.settings import Setting
+from frames.streamids import Role
 
 
 class Work(Enum):
@@ -82,6 +84,15 @@ class Limits:
     """A stream's receive window grows up to this while its octets are consumed."""
     rates: tuple[tuple[Work, Rate], ...] = tuple(DEFAULT_RATES.items())
     """Kinds of work that are not in here keep their `DEFAULT_RATES`."""
+
+    def settings(self, role: Role) -> dict[int, int]:
+        """What of these a connection in ``role`` announces; and that it takes no push."""
+        settings: dict[int, int] = {Setting.MAX_HEADER_LIST_SIZE: self.max_header_list}
+        if role is Role.CLIENT:
+            settings[Setting.ENABLE_PUSH] = 0
+        else:
+            settings[Setting.MAX_CONCURRENT_STREAMS] = self.max_concurrent_streams
+        return settings
 
 
 class Allowances:

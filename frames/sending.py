@@ -95,7 +95,7 @@ class Sending:
         """Say hello: preface (client role), SETTINGS, and our window. Call once, first."""
         if self.role is Role.CLIENT:
             self.tx.append(frame.PREFACE)
-        self._announce(self._from_limits() | self._first_settings)
+        self._announce(self.limits.settings(self.role) | self._first_settings)
         if self.receive_window > DEFAULT_WINDOW:
             self._send_window_update(0, self.receive_window - DEFAULT_WINDOW)
 
@@ -290,14 +290,6 @@ class Sending:
         self._forget(stream, reset_by_us=True)
 
     # -- for both halves ----------------------------------------------------------------------
-
-    def _from_limits(self) -> dict[int, int]:
-        settings: dict[int, int] = {Setting.MAX_HEADER_LIST_SIZE: self.limits.max_header_list}
-        if self.role is Role.CLIENT:
-            settings[Setting.ENABLE_PUSH] = 0
-        else:
-            settings[Setting.MAX_CONCURRENT_STREAMS] = self.limits.max_concurrent_streams
-        return settings
 
     def _announce(self, settings: Mapping[int, int]) -> None:
         self.tx.append(frame.serialize_settings(settings.items()))
