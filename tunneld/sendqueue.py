@@ -13,10 +13,12 @@ from tunneld.relay import Source
 
 MIN_FRAME = 16 * 1024
 """Octets of room below which a source waits for more: small frames cost as much as large ones."""
-_FEW = 3
+_FEW = 4
 _SHARED_FRAME = 32 * 1024
-"""Octets that a source may send at a time while more than a `_FEW` others wait: so much most of
-them have at hand, so equal turns are equal shares."""
+"""Octets that each source may send in a round of more than a `_FEW`: so much most of them have at
+hand, so equal turns are equal shares."""
+_WHOLE_FRAME = 1 << 24
+"""More than any frame has."""
 
 
 class Waiter(Protocol):
@@ -52,6 +54,8 @@ class SendQueue:
         self._starved: list[Waiter] = []
         """For the connection's window."""
         self._serving = False
+        self._share = _WHOLE_FRAME
+        """Octets that each may send in the round that is under way."""
         self._serve_due = False
 
     def room(self, waiter: Waiter, source: Source) -> int:
@@ -61,7 +65,7 @@ class SendQueue:
         if self._serving or not self._waiting:
             room = self._connection.data_room(waiter.stream)
             if room and (room >= MIN_FRAME or self._connection.tx.room >= MIN_FRAME):
-                return min(room, _SHARED_FRAME) if len(self._waiting) > _FEW else room
+                return min(room, self._share) if self._serving else room
         waiter.block(source)
         self.wait(waiter)
         return 0
@@ -99,6 +103,7 @@ class SendQueue:
         """Let those who wait send in turn, while there is room. What they send makes the session
         flush, and that comes back here."""
         self._serve_due = False
+        self._share = _SHARED_FRAME if len(self._waiting) > _FEW else _WHOLE_FRAME
         for _ in range(len(self._waiting)):
             if not self._waiting or self._connection.tx.room < MIN_FRAME:
                 return

@@ -33,6 +33,7 @@ class TransportStream(trio.abc.HalfCloseableStream):
         self.transport = transport
         self._early = b""
         self._closed = False
+        self._ended = False
         self._busy = False
 
     def unread(self, data: bytes) -> None:
@@ -47,55 +48,50 @@ class TransportStream(trio.abc.HalfCloseableStream):
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         if max_bytes is not None and max_bytes < 1:
             raise ValueError(f"max_bytes is {max_bytes}, must be 1 or more")
-        await trio.lowlevel.checkpoint_if_cancelled()
+        await trio.lowlevel.checkpoint()
         self._check_open()
         if self._early:
             data = self._early[: max_bytes or len(self._early)]
             self._early = self._early[len(data) :]
-            await trio.lowlevel.cancel_shielded_checkpoint()
             return data
         buffer = memoryview(bytearray(max_bytes or _READ_SIZE))
-        try:
+        with _broken():
             while (size := self.transport.receive_into(buffer)) == WOULD_BLOCK:
                 await trio.lowlevel.wait_readable(self.transport.sock)
                 self._check_open()
-        except OSError as exc:
-            raise trio.BrokenResourceError(str(exc)) from exc
         return bytes(buffer[:size])
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         with self._only_sender():
             await trio.lowlevel.checkpoint()
-            self._check_open()
+            self._check_sending()
             view = memoryview(data).cast("B")
-            for start in range(0, len(view), _READ_SIZE):
-                await self._send(view[start : start + _READ_SIZE])
+            with _broken():
+                for start in range(0, len(view), _READ_SIZE):
+                    self.transport.send(view[start : start + _READ_SIZE])
+                    await self._flush()
 
-    async def _send(self, piece: memoryview) -> None:
-        try:
-            self.transport.send(piece)
-            while not self.transport.flush():
-                await trio.lowlevel.wait_writable(self.transport.sock)
-                self._check_open()
-        except OSError as exc:
-            raise trio.BrokenResourceError(str(exc)) from exc
+    async def _flush(self) -> None:
+        while not self.transport.flush():
+            await trio.lowlevel.wait_writable(self.transport.sock)
+            self._check_open()
 
     async def wait_send_all_might_not_block(self) -> None:
         with self._only_sender():
-            self._check_open()
+            self._check_sending()
             await trio.lowlevel.wait_writable(self.transport.sock)
 
     async def send_eof(self) -> None:
         with self._only_sender():
             await trio.lowlevel.checkpoint()
             self._check_open()
-            try:
-                done = self.transport.send_eof()
-                while not done:
-                    await trio.lowlevel.wait_writable(self.transport.sock)
-                    done = self.transport.flush()
-            except OSError as exc:
-                raise trio.BrokenResourceError(str(exc)) from exc
+            if self._ended:
+                return
+            self._ended = True
+            with _broken():
+                await self._flush()  # what a cancelled `send_all` has left
+                self.transport.send_eof()
+                await self._flush()
 
     async def aclose(self) -> None:
         if not self._closed:
@@ -110,7 +106,8 @@ class TransportStream(trio.abc.HalfCloseableStream):
     def _close_cleanly(self) -> None:
         """With TLS's close_notify, if that goes without waiting."""
         try:
-            self.transport.send_eof()
+            if not self._ended:
+                self.transport.send_eof()
         except OSError:
             pass  # the handshake is not complete, or the peer is gone: nothing to tell, or nobody
         self.transport.close()
@@ -148,6 +145,20 @@ class TransportStream(trio.abc.HalfCloseableStream):
     def _check_open(self) -> None:
         if self._closed:
             raise trio.ClosedResourceError
+
+    def _check_sending(self) -> None:
+        self._check_open()
+        if self._ended:
+            raise trio.ClosedResourceError("nothing can be sent behind the end")
+
+
+@contextmanager
+def _broken() -> Iterator[None]:
+    """Errors of the socket in trio's terms."""
+    try:
+        yield
+    except OSError as exc:
+        raise trio.BrokenResourceError(str(exc)) from exc
 
 
 async def linger(sock: socket.socket, timeout: float = 1.0) -> None:

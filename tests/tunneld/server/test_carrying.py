@@ -115,6 +115,23 @@ async def test_both_ways_flow_at_once(world: World, kind: str) -> None:
     await world.at_rest()
 
 
+@pytest.mark.parametrize("kind", KINDS)
+async def test_all_octets_arrive_although_no_more_come(world: World, kind: str) -> None:
+    """A TLS record holds more than one frame, and one read more than one record: what is left
+    decrypted must not wait for the socket to become readable again."""
+    sizes = (1, 16_384, 100_000, 131_072, 131_073, 200_000, 262_144, 500_000)
+    port = await world.endpoint(echo)
+    async with dialled(world, kind, port) as client:
+        for size in sizes:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(client.send_all, BULK[:size])
+                got = b""
+                with trio.fail_after(5):
+                    while len(got) < size:
+                        got += await client.receive_some()
+            assert got == BULK[:size]
+
+
 async def echo(stream: trio.SocketStream) -> None:
     async for data in stream:
         await stream.send_all(data)

@@ -1,0 +1,41 @@
+"""What an agent tells its server."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tunneld import __version__
+from tunneld.agentinfo import AgentInfo, AgentInfoError
+
+
+def test_it_survives_the_wire() -> None:
+    info = AgentInfo(agent_id="home", identifiers="host=a.example&cidr=10.0.0.0/8")
+    assert AgentInfo.decode(info.encode()) == info
+    assert (info.version, info.capabilities) == (__version__, ("connect",))
+
+
+def test_members_of_later_versions_are_ignored() -> None:
+    assert AgentInfo.decode(b'{"agent-id": "home", "moods": ["good"]}').agent_id == "home"
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (b"", "unusable answer of the agent: "),
+        (b"{}", "missing required field `agent-id`"),
+        (b'{"agent-id": ""}', "agent id must have 1 to 253 characters"),
+        (b'{"agent-id": "' + b"x" * 254 + b'"}', "agent id must have 1 to 253 characters"),
+        (b'{"agent-id": "a", "identifiers": "planet=mars"}', "unknown kind 'planet'"),
+        (b'{"agent-id": "\xff"}', "unusable answer of the agent: "),
+    ],
+)
+def test_what_is_no_answer_is_said(body: bytes, text: str) -> None:
+    with pytest.raises(AgentInfoError) as caught:
+        AgentInfo.decode(body)
+    assert text in str(caught.value)
+
+
+@given(st.binary(max_size=200))
+def test_octets_are_an_answer_or_an_error(body: bytes) -> None:
+    with pytest.raises(AgentInfoError):
+        AgentInfo.decode(body)

@@ -1,0 +1,120 @@
+"""Dials that fail: each kind in each protocol's words, and the addresses that cannot be dialled."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tunneld.dialing import (
+    BAD_ADDRESS,
+    FAILED,
+    NO_AGENT,
+    OVERLOADED,
+    PROHIBITED,
+    REFUSED,
+    TIMEOUT,
+    TUNNEL_LOST,
+    UNKNOWN_NAME,
+    UNREACHABLE,
+    DialError,
+    Kind,
+    join_authority,
+    split_authority,
+)
+
+KINDS = (
+    REFUSED,
+    TIMEOUT,
+    UNKNOWN_NAME,
+    UNREACHABLE,
+    PROHIBITED,
+    NO_AGENT,
+    TUNNEL_LOST,
+    OVERLOADED,
+    BAD_ADDRESS,
+    FAILED,
+)
+
+
+@pytest.mark.parametrize(
+    ("authority", "host", "port"),
+    [
+        ("a.example:80", "a.example", 80),
+        ("10.0.0.1:65535", "10.0.0.1", 65535),
+        ("[fd00::1]:1", "fd00::1", 1),
+        ("[fe80::1%eth0]:1", "fe80::1%eth0", 1),
+    ],
+)
+def test_authorities_are_split_and_joined(authority: str, host: str, port: int) -> None:
+    assert split_authority(authority) == (host, port)
+    assert join_authority(host, port) == authority
+
+
+@pytest.mark.parametrize(
+    ("authority", "text"),
+    [
+        ("127.0.0.1", "dial tcp: address 127.0.0.1: missing port in address"),
+        ("[::1]", "dial tcp: address [::1]: missing port in address"),
+        ("[::1", "dial tcp: address [::1: missing port in address"),
+        ("::1:80", "dial tcp: address ::1:80: too many colons in address"),
+        ("a:0", "dial tcp: address 0: invalid port"),
+        ("a:65536", "dial tcp: address 65536: invalid port"),
+        ("a:", "dial tcp: address : invalid port"),
+        ("a:-1", "dial tcp: address -1: invalid port"),
+        ("a:٣", "dial tcp: address ٣: invalid port"),
+        ("a:" + "9" * 5000, f"dial tcp: address {'9' * 5000}: invalid port"),
+        (":80", "dial tcp: host '': 1 to 253 visible ASCII characters"),
+        ("a b:80", "dial tcp: host 'a b': 1 to 253 visible ASCII characters"),
+        ("a\x00:80", "dial tcp: host 'a\\x00': 1 to 253 visible ASCII characters"),
+    ],
+)
+def test_what_cannot_be_dialled_is_said_in_go_s_words(authority: str, text: str) -> None:
+    with pytest.raises(DialError) as caught:
+        split_authority(authority)
+    assert caught.value.kind is BAD_ADDRESS
+    assert str(caught.value) == text
+
+
+def test_a_long_host_is_shown_in_part() -> None:
+    with pytest.raises(DialError, match=r"dial tcp: host 'x{40}… \(300 characters\)'"):
+        split_authority("x" * 300 + ":80")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_kind_survives_proxy_status(kind: Kind) -> None:
+    error = DialError(kind, 'dial tcp: "quoted\\" text')
+    read = DialError.from_proxy_status(kind.status, error.proxy_status("tunneld-edge"))
+    assert read.kind == kind
+    assert str(read) == str(error)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(504, TIMEOUT), (503, NO_AGENT), (403, PROHIBITED), (500, FAILED)]
+)
+def test_without_proxy_status_the_status_decides(status: int, kind: Kind) -> None:
+    error = DialError.from_proxy_status(status, "")
+    assert error.kind is kind
+    assert str(error) == f"status {status}"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_has_a_code_that_clients_know(kind: Kind) -> None:
+    error = DialError(kind, "text").to_control()
+    assert (error.code, error.message) == (kind.code, "text")
+    assert 400 <= kind.status < 600
+
+
+@given(st.text(max_size=200))
+def test_proxy_status_is_one_line_of_ascii(text: str) -> None:
+    value = DialError(FAILED, text).proxy_status("tunneld")
+    assert value.isascii()
+    assert value.isprintable()
+    assert len(str(DialError.from_proxy_status(502, value))) == len(text)
+
+
+@given(st.text(max_size=300))
+def test_any_text_is_an_authority_or_an_error(text: str) -> None:
+    try:
+        host, port = split_authority(text)
+    except DialError:
+        return
+    assert split_authority(join_authority(host, port)) == (host, port)
