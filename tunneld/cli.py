@@ -180,8 +180,8 @@ def _start_in_foreground(config: Path | None, control: Path, state: Path) -> Non
             raise ControlError.from_map(message["error"])
         try:
             _print_ready(message)
-        except OSError:
-            pass  # nobody reads our output; that is no reason to end
+        except BrokenPipeError:
+            _discard_output()  # nobody reads it; that is no reason to end
 
     _run_daemon(config, control, state, tell, detached=False)
 
@@ -224,6 +224,11 @@ def _print_ready(message: dict[str, Any]) -> None:
         click.echo(f"note: {complaint}", err=True)
 
 
+def _discard_output() -> None:
+    """Let what is still buffered go nowhere: Python would try again at its exit, and fail."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _role_line(role: dict[str, Any]) -> str:
     where = f" in {role['namespace']}" if role["namespace"] else ""
     detail = role["reason"] or " ".join(role["addresses"])
@@ -262,6 +267,6 @@ def run(arguments: list[str]) -> int:
             click.echo(f"hint: {exc.hint}", err=True)
         return EXIT_CODES.get(exc.code, 1)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is still buffered goes nowhere
+        _discard_output()
         return 1
     return code if isinstance(code, int) else 0
