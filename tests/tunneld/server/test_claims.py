@@ -1,0 +1,44 @@
+"""What an agent claims to reach, and how exactly."""
+
+import pytest
+
+from tunneld.identifiers import IdentifiersError
+from tunneld.server.claims import DEFAULT_ROUTE, EXACT, NOTHING, Claims, as_address, normal_name
+
+
+def rank(identifiers: str, host: str) -> int:
+    return Claims(identifiers).rank(normal_name(host), as_address(host))
+
+
+@pytest.mark.parametrize(
+    ("identifiers", "host", "expected"),
+    [
+        ("", "a.example", NOTHING),
+        ("host=a.example", "a.example", EXACT),
+        ("host=A.Example.", "a.EXAMPLE", EXACT),
+        ("host=a.example", "b.a.example", NOTHING),
+        ("host=10.0.0.1", "10.0.0.1", NOTHING),  # a host is a name: addresses have their own kinds
+        ("ipv4=10.0.0.1", "10.0.0.1", EXACT),
+        ("ipv4=10.0.0.1", "::ffff:10.0.0.1", EXACT),
+        ("ipv6=fd00::1", "fd00:0:0::1", EXACT),
+        ("cidr=10.0.0.0/8", "10.1.2.3", 8),
+        ("cidr=10.0.0.0/8&cidr=10.1.0.0/16", "10.1.2.3", 16),
+        ("cidr=fd00::/64", "fd00::5", 64),
+        ("cidr=10.0.0.0/8", "fd00::5", NOTHING),
+        ("cidr=0.0.0.0/0", "a.example", NOTHING),
+        ("default-route=true", "a.example", DEFAULT_ROUTE),
+        ("default-route=true&cidr=10.0.0.0/8", "11.0.0.1", DEFAULT_ROUTE),
+        ("default-route=false", "a.example", NOTHING),
+    ],
+)
+def test_the_most_exact_claim_counts(identifiers: str, host: str, expected: int) -> None:
+    assert rank(identifiers, host) == expected
+
+
+def test_an_exact_address_goes_before_any_prefix() -> None:
+    assert rank("ipv6=fd00::1", "fd00::1") > rank("cidr=fd00::1/128", "fd00::1")
+
+
+def test_what_is_no_claim_is_refused() -> None:
+    with pytest.raises(IdentifiersError):
+        Claims("cidr=nonsense")
