@@ -81,11 +81,10 @@ class Client:
             else:
                 await _ask_proxy(stream, host, port)
         except (trio.BrokenResourceError, EOFError, FrameError, h11.RemoteProtocolError) as exc:
-            await stream.aclose()
+            stream.close()
             raise self._lost(exc) from exc
         except BaseException:
-            with trio.CancelScope(shield=True):
-                await stream.aclose()
+            stream.close()
             raise
         self._streams.append(stream)
         return stream

@@ -114,23 +114,25 @@ class Reactor:
         """Serve until cancelled."""
         task_status.started()
         gap = _LONGEST_GAP  # smoothed time spent parked, s
+        busy = False
         while True:
             parked = time.monotonic()
-            if self._next_turn:
+            if busy or self._next_turn:
                 await trio.lowlevel.checkpoint()
             else:
                 await trio.lowlevel.wait_readable(self._epoll.fileno())
             now = time.monotonic()
             gap += (min(now - parked, _LONGEST_GAP) - gap) * 0.25
-            self._serve(now, _SPIN if gap < _SPIN else 0.0)
+            busy = self._serve(now, _SPIN if gap < _SPIN else 0.0)
 
     def close(self) -> None:
         """Give up the descriptors; `run` must have ended."""
         self._epoll.close()
         os.close(self._wakeup)
 
-    def _serve(self, now: float, spin: float) -> None:
-        """Serve turns until nothing was ready for ``spin`` seconds, or others need the thread."""
+    def _serve(self, now: float, spin: float) -> bool:
+        """Serve turns until nothing was ready for ``spin`` seconds (False), or others need the
+        thread (True)."""
         poll = self._epoll.poll
         limit = now + _MAX_STRETCH
         give_up = now + spin
@@ -144,7 +146,8 @@ class Reactor:
                 os.sched_yield()
                 now = time.monotonic()
             else:
-                return
+                return False
+        return True
 
     def _turn(self, events: list[tuple[int, int]]) -> None:
         handlers = self._handlers

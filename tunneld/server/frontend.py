@@ -41,7 +41,8 @@ class FrontendServer:
 
     Args:
       name: of the server, for ``Proxy-Status``.
-      head_timeout: seconds for the TLS handshake, and again for each request head.
+      head_timeout: seconds for the TLS handshake with the first request head, and for each
+        later one.
     """
 
     def __init__(
@@ -82,14 +83,7 @@ class FrontendServer:
             transport = TlsTransport(sock, context, server_side=True, fin_is_end=True)
         stream = TransportStream(transport)
         try:
-            with self._prompt():
-                http2 = await self._open(stream)
-            if self._draining:
-                return
-            if http2:
-                await self._http2.serve(stream, peer)
-            else:
-                await self._http1(stream, peer)
+            await self._serve(stream, peer)
         except trio.TooSlowError:
             log.info("client closed: no request in time", client=peer)
         except ssl.SSLError as exc:
@@ -103,21 +97,20 @@ class FrontendServer:
         except Exception:  # a bug: it ends this client alone
             log.exception("client failed", client=peer)
         finally:
-            with trio.CancelScope(shield=True):
-                await stream.aclose()
+            stream.close()
 
-    async def _open(self, stream: TransportStream) -> bool:
-        """Complete the handshake; whether the client speaks HTTP/2."""
-        if isinstance(stream.transport, TlsTransport):
-            await handshake(stream.transport)
-        octets = b""
-        while len(octets) < len(_SIGN) and _SIGN.startswith(octets):
-            more = await stream.receive_some()
-            if not more:
-                break
-            octets += more
-        stream.unread(octets)
-        return octets.startswith(_SIGN)
+    async def _serve(self, stream: TransportStream, peer: str) -> None:
+        with self._prompt():
+            if isinstance(stream.transport, TlsTransport):
+                await handshake(stream.transport)
+            octets = await _first_octets(stream)
+            http2 = octets.startswith(_SIGN)
+            head = None if http2 else await _read_head(stream, octets)
+        if http2 and not self._draining:
+            stream.unread(octets)
+            await self._http2.serve(stream, peer)
+        elif head is not None:
+            await self._http1(stream, peer, head)
 
     @contextmanager
     def _prompt(self) -> Iterator[None]:
@@ -129,12 +122,9 @@ class FrontendServer:
             finally:
                 self._idle.discard(scope)
 
-    async def _http1(self, stream: TransportStream, peer: str) -> None:
-        while not self._draining:
-            with self._prompt():
-                head = await _read_head(stream)
-            if head is None:
-                return
+    async def _http1(self, stream: TransportStream, peer: str, first: http1.Head) -> None:
+        head: http1.Head | None = first
+        while head is not None and not self._draining:
             if head.method == b"CONNECT":
                 await self._connect(stream, peer, head.target)
                 return
@@ -143,18 +133,19 @@ class FrontendServer:
                 return
             with self._prompt():
                 await stream.send_all(http1.not_connect(head))
+                head = await _read_head(stream)
 
     async def _connect(self, stream: TransportStream, peer: str, authority: str) -> None:
-        async with watching(stream) as watch:
+        with watching(self._reactor, stream) as watch:
 
             async def carry(end: StreamEnd, conn: Conn) -> None:
-                await watch.stop()
+                watch.stop()
                 await self._carry(stream, end, conn)
 
             try:
                 await self._dialer.connect(peer, authority, carry)
             except DialError as exc:
-                await watch.stop()
+                watch.stop()
                 await _say_goodbye(stream, http1.failed(exc, self._name))
 
     async def _carry(self, stream: TransportStream, end: StreamEnd, conn: Conn) -> None:
@@ -167,10 +158,22 @@ class FrontendServer:
         await Relay(client, end).run()
 
 
-async def _read_head(stream: TransportStream) -> http1.Head | None:
-    """The next request's head; None if the client has closed before it."""
+async def _first_octets(stream: TransportStream) -> bytes:
+    """So many that they tell HTTP/2 from HTTP/1; fewer, if the client ends before."""
+    octets = b""
+    while len(octets) < len(_SIGN) and _SIGN.startswith(octets):
+        more = await stream.receive_some()
+        if not more:
+            break
+        octets += more
+    return octets
+
+
+async def _read_head(stream: TransportStream, octets: bytes = b"") -> http1.Head | None:
+    """The next request's head, which begins with ``octets``; None if the client ends before it
+    is complete."""
     reader = http1.HeadReader()
-    found = None
+    found = reader.feed(octets)
     while found is None:
         octets = await stream.receive_some()
         if not octets:

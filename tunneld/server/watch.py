@@ -1,59 +1,92 @@
-"""Watches a client while its dial is pending: what it sends on is kept, and its loss noticed."""
+"""Watches a client while its dial is pending: what it sends on is kept, and its loss noticed.
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+By the reactor, since a task for each dial costs more than all the rest of it.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import trio
 
+from tunneld.reactor import EPOLLERR, EPOLLIN, Reactor
+from tunneld.transport.base import WOULD_BLOCK
 from tunneld.transport.stream import TransportStream
 
 _EARLY_LIMIT = 64 * 1024
 """Octets read ahead, at most; what a client sends beyond that waits in its own socket."""
 
+_octets = memoryview(bytearray(_EARLY_LIMIT))
+"""Shared by all watches of the process: it holds octets only within one call."""
+
 
 class Watch:
-    """Reads ahead on ``stream`` until `stop`; cancels everything if the client is lost."""
+    """Reads ahead on ``stream`` until `stop`; cancels ``everything`` if the client is lost.
 
-    def __init__(self, stream: TransportStream) -> None:
+    A client that half-closes is not lost: it may only have said all it wants to.
+    """
+
+    def __init__(
+        self, reactor: Reactor, stream: TransportStream, everything: trio.CancelScope
+    ) -> None:
+        self._reactor = reactor
         self._stream = stream
-        self._reading = trio.CancelScope()
-        self._stopped = trio.Event()
-        self._octets = bytearray()
+        self._everything = everything
+        self._fd = stream.transport.sock.fileno()
+        self._early = bytearray()
+        self._watching = False
 
-    async def stop(self) -> None:
-        """Hand the stream back, with what was read put back into it."""
-        self._reading.cancel()
-        with trio.CancelScope(shield=True):
-            await self._stopped.wait()
-        self._stream.unread(bytes(self._octets))
-        self._octets.clear()
+    def start(self) -> None:
+        """Begin; with what the transport has at hand already."""
+        self._reactor.register(self._fd, self, EPOLLIN)
+        self._watching = True
+        self._early += self._stream.take_early()
+        self._read()
 
-    async def run(self, everything: trio.CancelScope) -> None:
-        """A client that half-closes is not lost: it may only have said all it wants to."""
+    def stop(self) -> None:
+        """Hand the stream back, with what was read put back into it. Twice is harmless."""
+        if self._watching:
+            self._look_away()
+        if self._early:
+            self._stream.unread(bytes(self._early))
+            self._early.clear()
+
+    def on_ready(self, events: int) -> None:
+        if events & EPOLLIN:
+            self._read()
+        elif events & EPOLLERR:
+            self._everything.cancel()
+            self._look_away()
+        else:
+            self._look_away()  # a hang-up, which would be reported over and over
+
+    def fail(self, error: Exception) -> None:
+        """An error of ours, which the reactor has logged."""
+        self._everything.cancel()
+
+    def _read(self) -> None:
+        room = _EARLY_LIMIT - len(self._early)
         try:
-            with self._reading:
-                while len(self._octets) < _EARLY_LIMIT:
-                    octets = await self._stream.receive_some()
-                    if not octets:
-                        return
-                    self._octets += octets
-        except trio.BrokenResourceError:
-            everything.cancel()
-        finally:
-            self._stopped.set()
+            size = self._stream.transport.receive_into(_octets[:room]) if room > 0 else 0
+        except OSError:
+            self._everything.cancel()
+            size = 0
+        if size > 0:
+            self._early += _octets[:size]
+        elif size != WOULD_BLOCK and self._watching:
+            self._reactor.modify(self._fd, 0)  # but errors are still reported
+
+    def _look_away(self) -> None:
+        self._watching = False
+        self._reactor.unregister(self._fd)
 
 
-@asynccontextmanager
-async def watching(stream: TransportStream) -> AsyncIterator[Watch]:
-    """Watch while the block runs; a lost client cancels the block."""
-    failure: Exception | None = None
-    async with trio.open_nursery() as nursery:
-        watch = Watch(stream)
-        nursery.start_soon(watch.run, nursery.cancel_scope)
+@contextmanager
+def watching(reactor: Reactor, stream: TransportStream) -> Iterator[Watch]:
+    """Watch while the block runs, or until `Watch.stop`; a lost client cancels the block."""
+    with trio.CancelScope() as everything:
+        watch = Watch(reactor, stream, everything)
+        watch.start()
         try:
             yield watch
-        except Exception as exc:  # raised again below, where no nursery wraps it into a group
-            failure = exc
-        nursery.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
+        finally:
+            watch.stop()

@@ -48,17 +48,22 @@ class TransportStream(trio.abc.HalfCloseableStream):
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         if max_bytes is not None and max_bytes < 1:
             raise ValueError(f"max_bytes is {max_bytes}, must be 1 or more")
-        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint_if_cancelled()
         self._check_open()
         if self._early:
             data = self._early[: max_bytes or len(self._early)]
             self._early = self._early[len(data) :]
+            await trio.lowlevel.cancel_shielded_checkpoint()
             return data
         buffer = memoryview(bytearray(max_bytes or _READ_SIZE))
         with _broken():
-            while (size := self.transport.receive_into(buffer)) == WOULD_BLOCK:
+            size = self.transport.receive_into(buffer)
+            if size != WOULD_BLOCK:
+                await trio.lowlevel.cancel_shielded_checkpoint()
+            while size == WOULD_BLOCK:
                 await trio.lowlevel.wait_readable(self.transport.sock)
                 self._check_open()
+                size = self.transport.receive_into(buffer)
         return bytes(buffer[:size])
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
@@ -94,6 +99,11 @@ class TransportStream(trio.abc.HalfCloseableStream):
                 await self._flush()
 
     async def aclose(self) -> None:
+        self.close()
+        await trio.lowlevel.checkpoint()
+
+    def close(self) -> None:
+        """`aclose`, which never waits, for those who can't either."""
         if not self._closed:
             self._closed = True
             trio.lowlevel.notify_closing(self.transport.sock)
@@ -101,7 +111,6 @@ class TransportStream(trio.abc.HalfCloseableStream):
                 self.transport.abort()
             else:
                 self._close_cleanly()
-        await trio.lowlevel.checkpoint()
 
     def _close_cleanly(self) -> None:
         """With TLS's close_notify, if that goes without waiting."""
