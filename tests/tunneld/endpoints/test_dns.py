@@ -136,10 +136,12 @@ async def test_connection_that_does_not_fetch_its_answer_is_ended(
 
 
 async def test_port_that_is_taken_for_udp_is_a_role_error(host: Host) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free_for_tcp:
+        name = free_for_tcp.getsockname()
     taken = trio.socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     with taken:
-        await taken.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        await taken.bind(name)
+        address = f"127.0.0.1:{name[1]}"
         with pytest.raises(RoleError, match=r"\(UDP\): .* in use; stop what listens there"):
             await role(host, address).run()
 
