@@ -74,7 +74,8 @@ def test_garbage_of_a_client_that_agreed_on_http_2(lab: Lab) -> None:
     lab.daemon.environment["ALPN"] = "h2"
     try:
         for octets in GARBAGE.values():
-            throw(lab, 8090, octets or b"\0", str(lab.pki), "frontend", "client")
+            said = throw(lab, 8090, octets or b"\0", str(lab.pki), "frontend", "client")
+            assert b"HTTP/1.1 200" not in said
     finally:
         del lab.daemon.environment["ALPN"]
 
@@ -83,7 +84,8 @@ def test_garbage_of_an_agent(lab: Lab) -> None:
     lab.daemon.environment["ALPN"] = "rh2"
     try:
         for octets in GARBAGE.values():
-            throw(lab, 8091, octets or b"\0", str(lab.pki), "agent", "agent")
+            said = throw(lab, 8091, octets or b"\0", str(lab.pki), "agent", "agent")
+            assert said.startswith(b"PRI * HTTP/2.0")  # the server begins: HTTP/2's client
     finally:
         del lab.daemon.environment["ALPN"]
 
