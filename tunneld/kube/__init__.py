@@ -1,0 +1,1 @@
+"""What proxy-server and proxy-agent ask a Kubernetes API: leases and token reviews."""
