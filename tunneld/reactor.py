@@ -9,6 +9,9 @@ Handlers never wait and never raise for what a peer does; an exception in one is
 ends that handler's own unit (`Handler.fail`), never the loop.
 """
 
+import heapq
+import itertools
+import math
 import os
 import select
 import time
@@ -35,14 +38,18 @@ _LONGEST_GAP = 0.01
 """Seconds; a longer gap counts as this much, so that a burst is recognised after an idle hour."""
 
 
-class Handler(Protocol):
+class Unit(Protocol):
+    """What a fault of ours ends, rather than the loop."""
+
+    def fail(self, error: Exception) -> None:
+        """A call on its behalf raised ``error``: end this unit at once."""
+
+
+class Handler(Unit, Protocol):
     """Serves one descriptor."""
 
     def on_ready(self, events: int) -> None:
         """The descriptor is ready for ``events`` (EPOLL* bits). Must not block."""
-
-    def fail(self, error: Exception) -> None:
-        """`on_ready` or `flush` raised ``error``: end this unit at once."""
 
 
 class Flushable(Handler, Protocol):
@@ -60,8 +67,12 @@ class Reactor:
         self._handlers: dict[int, Handler] = {}
         self._dirty: list[Flushable] = []
         self._closing: list[Callable[[], None]] = []
-        self._next_turn: list[tuple[Handler, Callable[[], None]]] = []
+        self._next_turn: list[tuple[Unit, Callable[[], None]]] = []
         self._in_turn = False
+        self._timers: list[tuple[float, int, Unit, Callable[[], None]]] = []
+        self._timer_numbers = itertools.count()
+        self._earlier = trio.Event()
+        """Set when a timer is due before all others."""
         self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._wakeup, EPOLLIN)
 
@@ -100,18 +111,42 @@ class Reactor:
         if not self._in_turn:
             self._finish_turn()
 
-    def call_next_turn(self, handler: Handler, action: Callable[[], None]) -> None:
-        """Run ``action`` in the next turn, on behalf of ``handler``.
+    def call_next_turn(self, unit: Unit, action: Callable[[], None]) -> None:
+        """Run ``action`` in the next turn, on behalf of ``unit``.
 
         For work that a descriptor's readiness does not show, such as octets that are already
         decrypted, or a source whose turn has come.
         """
-        self._next_turn.append((handler, action))
+        self._next_turn.append((unit, action))
         if not self._in_turn:
             os.eventfd_write(self._wakeup, 1)
 
+    def call_later(self, delay: float, unit: Unit, action: Callable[[], None]) -> None:
+        """Run ``action`` in a turn ``delay`` seconds from now, on behalf of ``unit``. It cannot
+        be called off: it has to look whether it is still wanted."""
+        timer = (trio.current_time() + delay, next(self._timer_numbers), unit, action)
+        heapq.heappush(self._timers, timer)
+        if self._timers[0] is timer:
+            self._earlier.set()
+
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._run_timers)
+            await self._run(task_status)
+
+    async def _run_timers(self) -> None:
+        while True:
+            self._earlier = trio.Event()
+            due = self._timers[0][0] if self._timers else math.inf
+            with trio.move_on_at(due):
+                await self._earlier.wait()
+            now = trio.current_time()
+            while self._timers and self._timers[0][0] <= now:
+                _, _, unit, action = heapq.heappop(self._timers)
+                self.call_next_turn(unit, action)
+
+    async def _run(self, task_status: trio.TaskStatus[None]) -> None:
         task_status.started()
         gap = _LONGEST_GAP  # smoothed time spent parked, s
         busy = False
@@ -154,11 +189,11 @@ class Reactor:
         self._in_turn = True
         if self._next_turn:
             actions, self._next_turn = self._next_turn, []
-            for handler, action in actions:
+            for unit, action in actions:
                 try:
                     action()
                 except Exception as exc:
-                    self._failed(handler, exc)
+                    self._failed(unit, exc)
         for fd, bits in events:
             served = handlers.get(fd)
             if served is None:
@@ -188,11 +223,11 @@ class Reactor:
                     log.error("cannot close a descriptor", error=str(exc))
         self._in_turn = False
 
-    def _failed(self, handler: Handler, exc: Exception) -> None:
-        log.error("data plane handler failed", handler=type(handler).__name__, exc_info=exc)
+    def _failed(self, unit: Unit, exc: Exception) -> None:
+        log.error("data plane handler failed", handler=type(unit).__name__, exc_info=exc)
         try:
-            handler.fail(exc)
+            unit.fail(exc)
         except Exception:  # not even that works: let go of it, or it fails again in every turn
-            log.exception("data plane handler cannot be ended", handler=type(handler).__name__)
-            for fd in [fd for fd, each in self._handlers.items() if each is handler]:
+            log.exception("data plane handler cannot be ended", handler=type(unit).__name__)
+            for fd in [fd for fd, each in self._handlers.items() if each is unit]:
                 self.unregister(fd)

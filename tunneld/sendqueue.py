@@ -58,24 +58,25 @@ class SendQueue:
         """Octets that each may send in the round that is under way."""
         self._serve_due = False
 
-    def room(self, waiter: Waiter, source: Source) -> int:
-        """Octets of DATA that ``waiter`` may send now; with 0, ``source`` is resumed later."""
+    def room(self, waiter: Waiter, source: Source, least: int = 1) -> int:
+        """Octets of DATA that ``waiter`` may send now, ``least`` or more; with 0, ``source`` is
+        resumed later."""
         if waiter.is_waiting:
             return 0
         if self._serving or not self._waiting:
             room = self._connection.data_room(waiter.stream)
-            if room and (room >= MIN_FRAME or self._connection.tx.room >= MIN_FRAME):
+            if room >= least and (room >= MIN_FRAME or self._connection.tx.room >= MIN_FRAME):
                 return min(room, self._share) if self._serving else room
         waiter.block(source)
-        self.wait(waiter)
+        self.wait(waiter, least)
         return 0
 
-    def wait(self, waiter: Waiter) -> None:
-        """Have ``waiter.resume()`` called once it may send."""
+    def wait(self, waiter: Waiter, least: int = 1) -> None:
+        """Have ``waiter.resume()`` called once it may send ``least`` octets, or sooner."""
         connection = self._connection
-        if waiter.stream.send_window <= 0:
+        if waiter.stream.send_window < least:
             waiter.stream.blocked = True
-        elif connection.send_window <= 0:
+        elif connection.send_window < least:
             connection.blocked = True
             self._starved.append(waiter)
         else:

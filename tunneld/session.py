@@ -271,7 +271,7 @@ class Session:
                 self._response(event)
             case TrailersReceived():
                 if (end := self.ends.get(event.stream_id)) is not None:
-                    end.keep_end()
+                    end.keep_end(event.headers)
             case StreamReset():
                 self._stream_reset(event)
             case WindowOpened(0):

@@ -47,6 +47,7 @@ class StreamEnd:
         "response",
         "sent",
         "stream",
+        "trailers",
     )
 
     def __init__(self, session: "Session", stream: Stream) -> None:
@@ -56,6 +57,8 @@ class StreamEnd:
         self.arrived = trio.Event()
         """Set when `response` or `lost` is."""
         self.response: Response | None = None
+        self.trailers: Headers | None = None
+        """What the peer ended its side with, if it was that."""
         self.lost: str | None = None
         """Why the stream is gone, if it was reset or its session was lost."""
         self.on_lost: Callable[[], None] | None = None
@@ -100,6 +103,20 @@ class StreamEnd:
             return False
         self._session.kick()
         return True
+
+    def end(self, trailers: Headers) -> None:
+        """End our side with trailers; what waits to be sent goes before them, or is lost."""
+        self._drain_outbox()
+        if self.stream.can_send:
+            self._outbox.clear()
+            self._session.connection.send_headers(self.stream, trailers, end_stream=True)
+            self._session.kick()
+        self.close()
+
+    @property
+    def backlog(self) -> int:
+        """Octets of `deliver` that wait to be sent."""
+        return len(self._outbox)
 
     def reply(self, status: int, body: str, headers: Headers | None = None) -> None:
         """A whole response with ``body`` as plain text, for a request that is no relay."""
@@ -159,8 +176,9 @@ class StreamEnd:
         if self.stream.can_receive:
             self.stream.receiver = peer.deliver
 
-    def room(self, source: Source) -> int:
-        return self._queue.room(self, source)
+    def room(self, source: Source, least: int = 1) -> int:
+        """As `FrameEnd.room`; 0 too if it were less than ``least``."""
+        return self._queue.room(self, source, least)
 
     def view(self, size: int) -> memoryview:
         return self._session.connection.tx.payload_view(size)
@@ -229,7 +247,12 @@ class StreamEnd:
         if session.connection.tx.length:
             session.kick()
 
+    def hang_up(self) -> None:
+        """Nothing to do beyond the half-close: the endpoint's own end is waited for."""
+
     def close(self) -> None:
+        if self.stream.can_receive:  # section 8.1: the rest of the request is not needed
+            self.reset(ErrorCode.NO_ERROR)
         self._session.forget(self)
 
     def abort(self) -> None:
@@ -264,10 +287,13 @@ class StreamEnd:
         elif self.on_lost is not None:
             self.on_lost()
 
-    def keep_end(self) -> None:
+    def keep_end(self, trailers: Headers | None = None) -> None:
         """The peer has nothing (more) to send; for an end that came with a header section."""
+        self.trailers = trailers
         self._early_end = True
         self._tell_reader()
+        if self._relay is not None and self._held_until is None:
+            self._hand_over()
 
     @property
     def is_waiting(self) -> bool:
@@ -282,7 +308,8 @@ class StreamEnd:
         """There is room again."""
         if self._outbox:
             self._drain_outbox()
-            return
+            if self._outbox:
+                return
         source, self._blocked_source = self._blocked_source, None
         if source is not None:
             source.resume()
