@@ -25,6 +25,10 @@ def type_words(kind: Any) -> set[str]:
     """What the reference may call a type."""
     if get_origin(kind) is tuple and issubclass(get_args(kind)[0], msgspec.Struct):
         return {"array of tables"}
+    if get_origin(kind) is tuple:
+        return {"array of texts"}
+    if kind is bool:
+        return {"boolean"}
     if kind is str:
         return {"text", "file", "address"}
     if (isinstance(kind, type) and issubclass(kind, msgspec.Struct)) or get_origin(kind) is dict:
@@ -38,6 +42,8 @@ def default_of(field: msgspec.structs.FieldInfo) -> str:
     value = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
     if isinstance(value, float):
         return f"{value:g}"
+    if isinstance(value, bool | tuple):
+        return msgspec.json.encode(value).decode()
     return value if isinstance(value, str) and value else '""' if value == "" else str(value)
 
 

@@ -71,9 +71,10 @@ class AgentConfig(_RoleTable, frozen=True, kw_only=True, tag="agent"):
     """The private side: dials out to a server and reaches endpoints for it."""
 
     server: str
-    """``host:port`` of the server's tunnel listener."""
-    cert: str
-    key: str
+    """``host:port`` of the server's tunnel listener. Several servers may be behind it."""
+    cert: str = ""
+    key: str = ""
+    """"" shows no certificate, for servers that know their agents by a token."""
     ca: str
     server_name: str = ""
     """Name or address the server's certificate must show; "" takes it from ``server``."""
@@ -82,11 +83,24 @@ class AgentConfig(_RoleTable, frozen=True, kw_only=True, tag="agent"):
     identifiers: str = ""
     """What it can reach, as in ``host=a.example&ipv4=10.0.0.1&cidr=10.0.0.0/8&default-route=true``;
     "" claims nothing in particular: it is chosen when no other agent claims the destination."""
+    token_path: str = ""
+    """File with a bearer token for konnectivity servers, read anew for each connection."""
+    alpn: tuple[str, ...] = ()
+    """Protocol names to offer in TLS ahead of ``rh2`` and ``h2``, for what is in between."""
     connect_timeout: Seconds = 5.0
     """For one dial of an endpoint, name resolution included."""
     keepalive: Seconds = 10.0
+    """Towards a konnectivity server 31 at least: it ends a connection with more PINGs."""
     backoff_min: Seconds = 0.5
     backoff_max: Seconds = 30.0
+    sync_interval: Seconds = 1.0
+    """Between looks for servers that are missing, while others are connected."""
+    sync_interval_cap: Seconds = 10.0
+    """Up to which looks that fail stretch that."""
+    sync_forever: bool = False
+    """Go on looking when all servers that there should be are connected."""
+    probe_interval: Seconds = 1.0
+    """Accepted as konnectivity's setting, without effect: a loss is an event here."""
     drain_timeout: Seconds = 30.0
 
 

@@ -137,8 +137,28 @@ def _agent_problems(role: AgentConfig, path: str) -> Iterator[Problem]:
     if role.backoff_min > role.backoff_max:
         message = f"{role.backoff_min} is more than backoff-max, {role.backoff_max}"
         yield Problem(join(path, "backoff-min"), message)
-    yield from _pair_problems(role.cert, role.key, path)
+    if role.sync_interval > role.sync_interval_cap:
+        message = f"{role.sync_interval} is more than sync-interval-cap, {role.sync_interval_cap}"
+        yield Problem(join(path, "sync-interval"), message)
+    yield from _alpn_problems(role.alpn, join(path, "alpn"))
+    yield from _credential_problems(role, path)
     yield from _ca_problems(role.ca, join(path, "ca"))
+
+
+def _alpn_problems(names: Sequence[str], path: str) -> Iterator[Problem]:
+    for index, name in enumerate(names):
+        if not 0 < len(name.encode()) < 256:
+            yield Problem(f"{path}[{index}]", f"{name[:80]!r} must have 1 to 255 octets")
+
+
+def _credential_problems(role: AgentConfig, path: str) -> Iterator[Problem]:
+    """An agent shows a certificate, a token, or both."""
+    if role.cert or role.key:
+        yield from _pair_problems(role.cert, role.key, path)
+    elif not role.agent_id:
+        yield Problem(join(path, "agent-id"), "is missing, there is no cert to take it from")
+    if role.token_path:
+        yield from _file_problems(role.token_path, join(path, "token-path"))
 
 
 def _listener_problems(listen: str, path: str) -> Iterator[Problem]:

@@ -108,7 +108,7 @@ def _table_problems(table: object, path: str) -> list[Problem]:
 
 def _with_absolute_paths(role: RoleConfig, base: Path) -> RoleConfig:
     if isinstance(role, AgentConfig):
-        return _absolute(role, base, ("cert", "key", "ca"))
+        return _absolute(role, base, ("cert", "key", "ca", "token_path"))
     if isinstance(role, ServerConfig):
         keys = ("cert", "key", "client_ca")
         frontends = tuple(_absolute_frontend(each, base, keys) for each in role.frontends)
