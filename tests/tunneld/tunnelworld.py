@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import trio
 
+from tunneld.agent.nativelink import NativeLink
 from tunneld.agent.role import AgentRole
 from tunneld.config import AgentConfig, Frontend, ServerConfig, TunnelListener
 from tunneld.reactor import Reactor
@@ -115,7 +116,7 @@ class World:
     def sessions(self) -> list[Any]:
         """Both ends of the tunnels there are."""
         registry = self.server._registry
-        of_agent = [self.agent._session] if self.agent._session is not None else []
+        of_agent = [link.session for link in self.agent.links if isinstance(link, NativeLink)]
         return [tunnel.session for tunnel in registry.tunnels] + of_agent
 
     async def endpoint(self, serve: Callable[[trio.SocketStream], Awaitable[None]]) -> int:

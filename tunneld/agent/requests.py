@@ -34,14 +34,15 @@ class Requests:
         self._timeout = timeout
 
     def handler(
-        self, dials: trio.Nursery, greeted: Callable[[], None]
+        self, dials: trio.Nursery, greeted: Callable[[Headers], bool]
     ) -> Callable[[StreamEnd, Headers], None]:
         """For one session.
 
         Args:
           dials: where its connections run; they may outlast the session by a moment, while an
             endpoint takes the last octets.
-          greeted: called when the server asks who we are.
+          greeted: called with the headers of the server's question who we are; whether to
+            answer it.
         """
 
         def on_request(end: StreamEnd, headers: Headers) -> None:
@@ -50,8 +51,10 @@ class Requests:
             if method == b"CONNECT" and b":protocol" not in fields:
                 dials.start_soon(self._dial, end, fields[b":authority"].decode("latin-1"))
             elif method == b"GET" and fields[b":path"] == agentinfo.PATH:
-                end.reply(200, self._info.encode().decode())
-                greeted()
+                if greeted(headers):
+                    end.reply(200, self._info.encode().decode())
+                else:
+                    end.reply(409, "this agent is connected to that server already\n")
             else:
                 end.reply(404, "an agent answers CONNECT, and who it is\n")
 

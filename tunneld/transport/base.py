@@ -11,6 +11,8 @@ from typing import Protocol
 WOULD_BLOCK = -1
 """`Transport.receive_into` found nothing to read now."""
 
+_USER_TIMEOUT = 20_000
+"""Milliseconds, as konnectivity's programs set it."""
 _LINGER_NONE = struct.pack("ii", 1, 0)
 
 
@@ -60,3 +62,11 @@ def tune(sock: socket.socket) -> None:
     if sock.family in (socket.AF_INET, socket.AF_INET6):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+
+def tune_tunnel(sock: socket.socket) -> None:
+    """More options for the TCP socket of a tunnel: octets that nobody acknowledges for 20 s break
+    it, where the kernel by itself would go on for a quarter of an hour."""
+    tune(sock)
+    if sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _USER_TIMEOUT)

@@ -1,0 +1,68 @@
+"""A tunnel to a server of ours: reversed HTTP/2, the server opens the streams."""
+
+import trio
+
+from frames import Headers, Role
+from tunneld import agentinfo, rh2
+from tunneld.agent.link import Offer
+from tunneld.agent.requests import Requests
+from tunneld.reactor import Reactor
+from tunneld.session import Session
+from tunneld.transport.tls import TlsTransport
+
+
+class NativeLink:
+    """See `tunneld.agent.link.Link`.
+
+    Args:
+      dials: where its connections run; they may outlast it by a moment, while an endpoint takes
+        the last octets.
+      keepalive: seconds; see `Session`.
+    """
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        transport: TlsTransport,
+        requests: Requests,
+        dials: trio.Nursery,
+        keepalive: float,
+    ) -> None:
+        self.server_id = ""
+        self.server_count = 1
+        self.session = Session(
+            reactor,
+            transport,
+            Role.SERVER,
+            settings=rh2.SETTINGS,
+            limits=rh2.LIMITS,
+            receive_window=rh2.RECEIVE_WINDOW,
+            keepalive=keepalive,
+            on_request=requests.handler(dials, self._greeted),
+        )
+        self._offer: Offer
+        self._wanted: bool | None = None
+
+    async def run(self, offer: Offer) -> None:
+        self._offer = offer
+        await self.session.run()
+
+    def drain(self) -> None:
+        """GOAWAY: the server opens no more streams, and the session ends with the last."""
+        self.session.drain()
+
+    def _greeted(self, headers: Headers) -> bool:
+        """The server asks who we are: it takes us for its agent, and says who it is."""
+        if self._wanted is None:
+            fields = dict(headers)
+            self.server_id = fields.get(agentinfo.SERVER_ID, b"").decode("latin-1")
+            count = fields.get(agentinfo.SERVER_COUNT, b"")
+            self.server_count = max(1, int(count)) if _is_count(count) else 1
+            self._wanted = self._offer()
+            if not self._wanted:
+                self.session.drain()
+        return self._wanted
+
+
+def _is_count(text: bytes) -> bool:
+    return text.isdigit() and len(text) < 10

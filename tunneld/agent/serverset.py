@@ -1,0 +1,217 @@
+"""One tunnel to every server behind the agent's address.
+
+All servers answer at one address, a load balancer's or a name's, and which of them does is not the
+agent's choice. Each says its own id and how many there are; so the agent connects until it holds
+that many, and ends what it has twice. The rule is konnectivity's; beyond it, a lost tunnel is
+looked after at once, and missing servers are dialled in a row for as long as new ones answer.
+"""
+
+import math
+import random
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+import structlog
+import trio
+
+from tunneld.agent.link import LINK_ERRORS, PATIENCE, Link, reason_of
+from tunneld.backoff import Backoff
+from tunneld.config import AgentConfig
+from tunneld.role import Host, RoleState
+from tunneld.session import SessionError
+from tunneld.telemetry import AgentTelemetry
+
+log = structlog.get_logger(__name__)
+
+_LASTING = 10.0
+"""Seconds after which a tunnel counts as one that worked: the back-off starts over."""
+_GROWTH = 1.5
+_JITTER = 1.1
+
+Connect: TypeAlias = Callable[[], Awaitable[Link]]
+"""A link over a new connection, yet to be run. Raises `LINK_ERRORS`."""
+
+
+class ServerSet:
+    """See the module.
+
+    Args:
+      count: how many servers there are, as somebody else than them knows it; None if nobody
+        does now.
+    """
+
+    def __init__(
+        self,
+        config: AgentConfig,
+        host: Host,
+        telemetry: AgentTelemetry,
+        connect: Connect,
+        count: Callable[[], int | None] | None = None,
+    ) -> None:
+        self.links: dict[str, Link] = {}
+        """Those held, by server id."""
+        self._address = config.server
+        self._forever = config.sync_forever
+        self._host = host
+        self._telemetry = telemetry
+        self._connect = connect
+        self._count = count
+        self._said = 1
+        """Number of servers, as the latest new one said it."""
+        self._backoff = Backoff(config.backoff_min, config.backoff_max)
+        """For when there is no tunnel at all, or one was lost."""
+        self._interval = _Interval(config.sync_interval, config.sync_interval_cap)
+        """For when there are some, but others are missing."""
+        self._lost = trio.Event()
+        self._state = (RoleState.STARTING, f"connecting to {self._address}")
+
+    async def run(self) -> None:
+        """Keep the tunnels up until drained; then return when the last has ended."""
+        self._host.set_state(*self._state)
+        async with trio.open_nursery() as links:
+            with trio.CancelScope() as looking:
+                links.start_soon(self._drain, looking)
+                await self._look(links)
+
+    async def _drain(self, looking: trio.CancelScope) -> None:
+        await self._host.drain.wait()
+        looking.cancel()
+        for link in self.links.values():
+            link.drain()
+
+    # -- looking for servers ------------------------------------------------------------------
+
+    async def _look(self, links: trio.Nursery) -> None:
+        while True:
+            delay = await self._round(links)
+            with trio.move_on_after(delay):
+                await self._lost.wait()
+                self._lost = trio.Event()
+                delay = min(delay, self._backoff.next_delay())
+                log.info("looking for a server again", retry_in=round(delay, 2))
+                await trio.sleep(delay)
+
+    async def _round(self, links: trio.Nursery) -> float:
+        """Look once for a server that is missing; seconds to the next time."""
+        self._tell()
+        if self._has_all:
+            return self._interval.first() if self._count or self._forever else math.inf
+        return await self._dial(links)
+
+    async def _dial(self, links: trio.Nursery) -> float:
+        try:
+            link = await self._connect()
+            with trio.fail_after(PATIENCE):
+                is_new: bool = await links.start(self._hold, link)
+        except LINK_ERRORS as exc:
+            return self._failed(reason_of(exc))
+        if not is_new:
+            log.debug("connected twice", server_id=link.server_id)
+            return self._interval.first()
+        return self._interval.first() if self._has_all or self._forever else 0
+
+    @property
+    def _wanted(self) -> int:
+        count = self._count() if self._count is not None else None
+        return max(1, self._said if count is None else count)
+
+    @property
+    def _has_all(self) -> bool:
+        return not self._forever and len(self.links) >= self._wanted
+
+    def _failed(self, reason: str) -> float:
+        """Seconds until the next attempt."""
+        delay = self._interval.next() if self.links else self._backoff.next_delay()
+        missing = "another tunnel" if self.links else "tunnel"
+        log.warning(f"no {missing} to {self._address}: {reason}", retry_in=round(delay, 2))
+        self._tell(reason)
+        return delay
+
+    # -- holding them -------------------------------------------------------------------------
+
+    async def _hold(self, link: Link, task_status: trio.TaskStatus[bool]) -> None:
+        """Run ``link`` to its end; it counts from its offer on."""
+        since: float | None = None
+        offered = False
+
+        def offer() -> bool:
+            nonlocal since, offered
+            offered = True
+            is_new = link.server_id not in self.links
+            if is_new:
+                since = trio.current_time()
+                self._keep(link)
+            task_status.started(is_new)
+            return is_new
+
+        reason = "the server ended the tunnel"
+        try:
+            await link.run(offer)
+            if not offered:
+                raise SessionError(reason)
+        except LINK_ERRORS as exc:
+            if not offered:
+                raise
+            reason = reason_of(exc)
+        finally:
+            if since is not None:
+                self._forget(link)
+        if since is not None:
+            self._lose(link, trio.current_time() - since, reason)
+
+    def _keep(self, link: Link) -> None:
+        self.links[link.server_id] = link
+        self._said = link.server_count
+        self._telemetry.open_server_connections += 1
+        log.info("tunnel is up", server=self._address, server_id=link.server_id)
+        self._tell()
+
+    def _forget(self, link: Link) -> None:
+        del self.links[link.server_id]
+        self._telemetry.open_server_connections -= 1
+
+    def _lose(self, link: Link, lasted: float, reason: str) -> None:
+        if self._host.drain.is_set():
+            return
+        log.warning("tunnel lost", server_id=link.server_id, error=reason)
+        if lasted > _LASTING:
+            self._backoff.reset()
+        self._tell(reason)
+        self._lost.set()
+
+    def _tell(self, reason: str = "") -> None:
+        """Say what is held; ``reason`` is why there is no more."""
+        wanted = self._telemetry.known_server_count = self._wanted
+        held = len(self.links)
+        if held == wanted == 1:
+            state = (RoleState.READY, f"connected to {self._address}")
+        elif held:
+            state = (RoleState.READY, f"connected to {held} of {max(wanted, held)} servers")
+        elif reason:
+            state = (RoleState.BACKOFF, f"no tunnel to {self._address}: {reason}")
+        else:
+            return
+        if state != self._state:
+            self._state = state
+            self._host.set_state(*state)
+
+
+class _Interval:
+    """Seconds between looks, as konnectivity's agents take them: each drawn a bit longer, so that
+    many agents do not keep step."""
+
+    def __init__(self, minimum: float, maximum: float) -> None:
+        self._minimum = minimum
+        self._maximum = maximum
+        self._ceiling = minimum
+
+    def first(self) -> float:
+        """After a look that did not fail."""
+        self._ceiling = self._minimum
+        return self._minimum * random.uniform(1, _JITTER)
+
+    def next(self) -> float:
+        """After one that failed; longer each time."""
+        interval = self._ceiling
+        self._ceiling = min(interval * _GROWTH, self._maximum)
+        return interval * random.uniform(1, _JITTER)
