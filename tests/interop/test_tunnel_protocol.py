@@ -210,12 +210,18 @@ async def echo(stream: trio.SocketStream) -> None:
     await stream.send_eof()
 
 
-async def test_our_agent_says_who_it_is(pki: Path, tmp_path: Path) -> None:
+async def greet(server: Peer) -> int:
+    """Ask the agent who it is; returns the number of the stream."""
     who = [(":method", "GET"), (":scheme", "https"), (":authority", "agent"), (":path", WHO)]
     about = [("tunneld-server-id", "other"), ("tunneld-server-count", "1")]
+    number = await server.request(who + about, end=True)
+    await server.until(lambda: number in server.ended)
+    return number
+
+
+async def test_our_agent_says_who_it_is(pki: Path, tmp_path: Path) -> None:
     async with other_server(pki, tmp_path) as (server, _):
-        number = await server.request(who + about, end=True)
-        await server.until(lambda: number in server.ended)
+        number = await greet(server)
         assert server.headers[number][":status"] == "200"
         answer = json.loads(server.body[number])
     assert answer["agent-id"] == "home"
@@ -279,6 +285,7 @@ async def test_a_reset_of_the_stream_is_a_reset_of_the_endpoint(pki: Path, tmp_p
 
 async def test_our_agent_drains(pki: Path, tmp_path: Path) -> None:
     async with other_server(pki, tmp_path) as (server, host), endpoint(echo) as port:
+        await greet(server)
         number = await server.connect(port)
         host.drain.set()
         await server.until(lambda: bool(server.goaways))
