@@ -18,17 +18,21 @@ class RelayError(Exception):
     """The relay ended by a reset, not by both ends' half-close; the text says whose."""
 
 
-class End(Protocol):
-    """One side of a relay."""
+class Keeper(Protocol):
+    """What ends tell how they fare: their relay."""
 
-    def attach(self, relay: "Relay", peer: "End") -> None:
-        """Learn who is at the other end; nothing is carried yet."""
+    def way_ended(self) -> None:
+        """One end got the last octets of the other, and the half-close behind them."""
 
-    def start(self) -> None:
-        """Both ends are attached: carry."""
+    def fail(self, error: str) -> None:
+        """An end was reset or lost; the text says why."""
+
+
+class Sink(Protocol):
+    """What an end pushes octets to, and is credited by: the other end."""
 
     def deliver(self, data: memoryview, end: bool) -> None:
-        """Take octets that ``peer`` pushes, all of them; ``end`` if they are its last."""
+        """Take octets that were pushed, all of them; ``end`` if they are the last."""
 
     @property
     def has_all(self) -> bool:
@@ -36,6 +40,16 @@ class End(Protocol):
 
     def credit(self, size: int) -> None:
         """The other end is done with ``size`` octets of those pushed to it."""
+
+
+class End(Sink, Protocol):
+    """One side of a relay."""
+
+    def attach(self, relay: "Relay", peer: "End") -> None:
+        """Learn who is at the other end; nothing is carried yet."""
+
+    def start(self) -> None:
+        """Both ends are attached: carry."""
 
     def close(self) -> None:
         """Both ways have ended: let go."""
@@ -67,6 +81,25 @@ class FrameEnd(End, Protocol):
         """The source has no more octets: half-close."""
 
 
+class DialledEnd(FrameEnd, Protocol):
+    """The end that leads to an endpoint, through a tunnel."""
+
+    @property
+    def sent(self) -> int:
+        """Octets of the peer's that went out."""
+
+    def hold(self, early: int) -> None:
+        """Keep what comes even after the relay started, until `release`, or until the peer sends
+        more than the ``early`` octets that it sent before it could read our reply: it may need a
+        moment between the reply's head and what follows."""
+
+    def release(self) -> None:
+        """End `hold`."""
+
+    def hang_up(self) -> None:
+        """The peer, which has ended its way, will not read any more either."""
+
+
 class Relay:
     """Two ends and their end. `run` is the one call between control plane and data plane."""
 
@@ -78,6 +111,11 @@ class Relay:
         """Set when it is over, or doomed."""
         self._doom = ""
         self._error: str | None = None
+
+    @property
+    def error(self) -> str | None:
+        """Why the ends are being reset, if they are."""
+        return self._error
 
     async def run(self) -> None:
         """Carry octets until both ways have ended; cancelling resets both ends.
@@ -102,7 +140,7 @@ class Relay:
             raise RelayError(self._error)
 
     def way_ended(self) -> None:
-        """One end got the last octets of the other, and the half-close behind them."""
+        """As `Keeper`."""
         self._ways_open -= 1
         if not self._ways_open and not self._over.is_set():
             self._over.set()
@@ -111,7 +149,7 @@ class Relay:
                 end.close()
 
     def fail(self, error: str) -> None:
-        """Reset both ends; the first error is the one that counts."""
+        """As `Keeper`: reset both ends; the first error is the one that counts."""
         if self._over.is_set():
             return
         self._error = error

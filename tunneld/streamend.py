@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from frames import ErrorCode, Headers, LocalProtocolError, Stream, StreamState
-from tunneld.relay import End, Relay, Source
+from tunneld.relay import Keeper, Sink, Source
 
 if TYPE_CHECKING:
     from tunneld.session import Session
@@ -73,20 +73,16 @@ class StreamEnd:
         self._outbox_end = False
         self._finished = False
         self._blocked_source: Source | None = None
-        self._relay: Relay | None = None
-        self._peer: End | None = None
+        self._relay: Keeper | None = None
+        self._peer: Sink | None = None
         stream.receiver = self._keep
 
     # -- before the relay, and without one ----------------------------------------------------
 
     def hold(self, early: int) -> None:
-        """Keep what comes even after the relay started, until `release`, or until the peer sends
-        more than the ``early`` octets that it sent before it could read our reply: it may need a
-        moment between the reply's head and what follows."""
         self._held_until = early
 
     def release(self) -> None:
-        """End `hold`."""
         if self._held_until is not None:
             self._held_until = None
             if self._peer is not None:
@@ -155,7 +151,7 @@ class StreamEnd:
 
     # -- as an end of a relay -----------------------------------------------------------------
 
-    def attach(self, relay: Relay, peer: End) -> None:
+    def attach(self, relay: Keeper, peer: Sink) -> None:
         self._relay, self._peer = relay, peer
 
     def start(self) -> None:
@@ -178,6 +174,9 @@ class StreamEnd:
 
     def room(self, source: Source, least: int = 1) -> int:
         """As `FrameEnd.room`; 0 too if it were less than ``least``."""
+        if self._outbox:  # which waits for room already
+            self._blocked_source = source
+            return 0
         return self._queue.room(self, source, least)
 
     def view(self, size: int) -> memoryview:

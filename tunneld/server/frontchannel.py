@@ -1,0 +1,57 @@
+"""A connection as the server has it towards a konnectivity client: the only one of its stream."""
+
+from frames.packet import CloseResponse, Packet
+from tunneld.channelend import LINGER, ChannelEnd
+from tunneld.relay import DialledEnd
+
+
+class FrontChannel(ChannelEnd):
+    """See the module. The client asks with CLOSE_REQ, we say with CLOSE_RSP that it is over; what
+    came before it is carried, both ways.
+
+    Having the stream to itself, it lets the stream's window wait for the other end.
+
+    Attributes:
+      dialled: the other end, to be told when the client wants no more.
+    """
+
+    dialled: DialledEnd | None = None
+
+    def credit(self, size: int) -> None:
+        super().credit(size)
+        self._packets.release(size)
+
+    def peer_closed(self, error: str) -> None:
+        if self._closed_by_peer:
+            return
+        self._closed_by_peer = True
+        self._deliver_end()
+        if self.dialled is not None:
+            self.dialled.hang_up()
+        self._reactor.call_later(LINGER, self, self._waited_long_enough)
+
+    @property
+    def _is_sink(self) -> bool:
+        return self._said_close
+
+    def _hold_back(self, size: int) -> int:
+        return size
+
+    def _close_packet(self, error: str) -> Packet:
+        return CloseResponse(error, self.connect_id)
+
+    def _source_ended(self) -> None:
+        if not self._said_close:
+            self._say_close()
+        if not self._closed_by_peer:
+            self._closed_by_peer = True
+            self._deliver_end()
+            if self.dialled is not None:
+                self.dialled.hang_up()
+
+    def _waited_long_enough(self) -> None:
+        """The client waits for our answer, the endpoint for nothing we could know of."""
+        if not self._gone:
+            if not self._said_close:
+                self._say_close()
+            self._fail("the client has closed")
