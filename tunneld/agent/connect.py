@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import trio
 
 from tunneld.dialing import (
+    BAD_ADDRESS,
     FAILED,
     OVERLOADED,
     REFUSED,
@@ -43,60 +44,65 @@ _Info: TypeAlias = tuple[int, int, int, str, tuple[Any, ...]]
 """As `socket.getaddrinfo` gives them."""
 
 
-async def connect(host: str, port: int, timeout: float) -> socket.socket:
+_FAMILIES = {"tcp": socket.AF_UNSPEC, "tcp4": socket.AF_INET, "tcp6": socket.AF_INET6}
+
+
+async def connect(host: str, port: int, timeout: float, network: str = "tcp") -> socket.socket:
     """A connected, non-blocking TCP socket.
 
     Args:
       timeout: seconds for everything, name resolution included.
+      network: ``tcp``; or ``tcp4``, ``tcp6`` for addresses of that family alone.
     Raises:
       DialError: with a text as Go's dialer words it, which clients of konnectivity match.
     """
     try:
         with trio.fail_after(timeout):
-            infos = await _resolve(host, port)
-            return await _first_of(infos)
+            infos = await _resolve(host, port, network)
+            return await _first_of(infos, network)
     except trio.TooSlowError:
-        raise DialError(TIMEOUT, f"dial tcp {join_authority(host, port)}: i/o timeout") from None
+        text = f"dial {network} {join_authority(host, port)}: i/o timeout"
+        raise DialError(TIMEOUT, text) from None
 
 
-async def _resolve(host: str, port: int) -> Sequence[_Info]:
-    look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+async def _resolve(host: str, port: int, network: str) -> Sequence[_Info]:
+    family = _FAMILIES[network]
+    look_up = partial(socket.getaddrinfo, host, port, family, socket.SOCK_STREAM)
     try:
-        if _is_address(host):
+        if (version := _version_of(host)) is not None:
+            if family != socket.AF_UNSPEC and family != _FAMILIES[f"tcp{version}"]:
+                text = f"dial {network}: address {host}: no suitable address found"
+                raise DialError(BAD_ADDRESS, text)
             return look_up(flags=socket.AI_NUMERICHOST)
         look_up = partial(look_up, flags=socket.AI_ADDRCONFIG)
         return await trio.to_thread.run_sync(look_up, abandon_on_cancel=True, limiter=_lookups)
     except socket.gaierror as exc:
-        raise _lookup_error(host, exc) from exc
+        why = "no such host"
+        if exc.errno == socket.EAI_AGAIN:
+            why = "server misbehaving (no name server answered)"
+        raise DialError(UNKNOWN_NAME, f"dial {network}: lookup {host}: {why}") from exc
     except UnicodeError as exc:
-        raise DialError(UNKNOWN_NAME, f"dial tcp: lookup {host}: no such host") from exc
+        raise DialError(UNKNOWN_NAME, f"dial {network}: lookup {host}: no such host") from exc
 
 
-def _is_address(host: str) -> bool:
+def _version_of(host: str) -> int | None:
+    """Of IP, if ``host`` is an address and no name."""
     try:
-        ipaddress.ip_address(host)
+        return ipaddress.ip_address(host).version
     except ValueError:
-        return False
-    return True
+        return None
 
 
-def _lookup_error(host: str, exc: socket.gaierror) -> DialError:
-    if exc.errno == socket.EAI_AGAIN:
-        text = f"dial tcp: lookup {host}: server misbehaving (no name server answered)"
-        return DialError(UNKNOWN_NAME, text)
-    return DialError(UNKNOWN_NAME, f"dial tcp: lookup {host}: no such host")
-
-
-async def _first_of(infos: Sequence[_Info]) -> socket.socket:
+async def _first_of(infos: Sequence[_Info], network: str) -> socket.socket:
     """The first address that answers; they are tried in order, overlapping if slow."""
     if len(infos) == 1:
-        return await _connect_one(infos[0])
+        return await _connect_one(infos[0], network)
     winners: list[socket.socket] = []
     errors: list[DialError] = []
 
     async def attempt(info: _Info, failed: trio.Event) -> None:
         try:
-            winners.append(await _connect_one(info))
+            winners.append(await _connect_one(info, network))
         except DialError as exc:
             errors.append(exc)
             failed.set()
@@ -118,12 +124,12 @@ async def _first_of(infos: Sequence[_Info]) -> socket.socket:
             loser.close()
 
 
-async def _connect_one(info: _Info) -> socket.socket:
+async def _connect_one(info: _Info, network: str) -> socket.socket:
     family, kind, protocol, _, where = info
     try:
         sock = socket.socket(family, kind, protocol)
     except OSError as exc:
-        raise _error(where, exc) from exc
+        raise _error(network, where, exc) from exc
     try:
         sock.setblocking(False)
         tune(sock)
@@ -135,7 +141,7 @@ async def _connect_one(info: _Info) -> socket.socket:
             raise OSError(error, _STRERRORS.get(error, os.strerror(error)))
     except OSError as exc:
         sock.close()
-        raise _error(where, exc) from exc
+        raise _error(network, where, exc) from exc
     except BaseException:
         sock.close()
         raise
@@ -150,8 +156,7 @@ _STRERRORS = {
 }
 
 
-def _error(where: tuple[Any, ...], exc: OSError) -> DialError:
+def _error(network: str, where: tuple[Any, ...], exc: OSError) -> DialError:
     kind: Kind = _KINDS.get(exc.errno or 0, FAILED)
-    return DialError(
-        kind, f"dial tcp {join_authority(where[0], where[1])}: connect: {exc.strerror}"
-    )
+    address = join_authority(where[0], where[1])
+    return DialError(kind, f"dial {network} {address}: connect: {exc.strerror}")

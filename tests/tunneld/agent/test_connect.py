@@ -23,9 +23,9 @@ from tunneld.dialing import (
 )
 
 
-async def failure(host: str, port: int, timeout: float = 5.0) -> DialError:
+async def failure(host: str, port: int, timeout: float = 5.0, network: str = "tcp") -> DialError:
     with pytest.raises(DialError) as caught:
-        await connect(host, port, timeout)
+        await connect(host, port, timeout, network)
     return caught.value
 
 
@@ -50,6 +50,21 @@ async def test_ipv6_is_reached() -> None:
     with socket.create_server(("::1", 0), family=socket.AF_INET6) as listener:
         sock = await connect("::1", listener.getsockname()[1], 1.0)
         sock.close()
+
+
+@pytest.mark.parametrize(("network", "host"), [("tcp4", "::1"), ("tcp6", "127.0.0.1")])
+async def test_an_address_of_the_other_family_does_not_suit(network: str, host: str) -> None:
+    error = await failure(host, 1, network=network)
+    assert str(error) == f"dial {network}: address {host}: no suitable address found"
+
+
+async def test_a_name_is_reached_by_the_family_asked_for_alone() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        sock = await connect("localhost", port, 5.0, "tcp4")
+        sock.close()
+        error = await failure("localhost", port, network="tcp6")
+    assert str(error).startswith("dial tcp6")
 
 
 async def test_nobody_listening_is_refused() -> None:
