@@ -1,0 +1,43 @@
+"""Where a program begins with a Kubernetes API: finding it, and opening a client of it."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tunneld.kube.access import Access
+from tunneld.kube.extra import require
+from tunneld.kube.incluster import SOURCE, in_cluster
+from tunneld.kube.kubeconfig import load_kubeconfig
+
+if TYPE_CHECKING:
+    from tunneld.kube.client import KubeClient
+
+
+def load_access(kubeconfig: str) -> Access:
+    """The API that ``kubeconfig`` (a path) names; "" means the one of the cluster we run in.
+
+    Raises:
+      ConfigError: it cannot be told, or the packages for it are not installed.
+    """
+    require("httpx", kubeconfig or SOURCE)
+    return load_kubeconfig(Path(kubeconfig)) if kubeconfig else in_cluster()
+
+
+@asynccontextmanager
+async def open_client(
+    access: Access, *, qps: float = 0, burst: int = 0
+) -> "AsyncIterator[KubeClient]":
+    """A client of the API, closed in the end; opening it sends nothing.
+
+    Args:
+      qps, burst: as ``--kubeconfig-qps`` and ``--kubeconfig-burst``: requests a second, and at once
+        after a pause; 0 for 5 and 10.
+    Raises:
+      ConfigError: httpx is not installed.
+    """
+    require("httpx", access.source)
+    from tunneld.kube.client import KubeClient
+
+    async with KubeClient(access, qps=qps, burst=burst) as client:
+        yield client
