@@ -108,6 +108,8 @@ class ServerSet:
         if not is_new:
             log.debug("connected twice", server_id=link.server_id)
             return self._interval.first()
+        if link.server_id not in self.links:
+            return math.inf  # lost already, which ends the wait
         return self._interval.first() if self._has_all or self._forever else 0
 
     @property
