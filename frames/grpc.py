@@ -6,20 +6,20 @@ Its other parts are at hand here too: statuses (`grpcstatus`), messages (`grpcme
 Source: the gRPC project's "gRPC over HTTP2", and what Go makes of it.
 """
 
-import base64
-import binascii
 from collections.abc import Container, Iterable
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TypeAlias
 
 from frames.events import Headers
 from frames.grpcmessage import MAX_MESSAGE, PREFIX_SIZE, MessageReader, prefix
+from frames.grpcmetadata import Metadata, metadata_field, parse_metadata
 from frames.grpcstatus import (
     GrpcError,
     Status,
     percent_decode,
     percent_encode,
+    quoted,
+    shown,
     status_of_http,
     status_of_reset,
     undecodable,
@@ -56,10 +56,9 @@ __all__ = [
 
 CONTENT_TYPE = b"application/grpc"
 
-Metadata: TypeAlias = dict[bytes, list[bytes]]
-"""The user's own header fields: values of each name, in order; of names in ``-bin``, decoded."""
-
-_RESERVED = frozenset({b"content-type", b"user-agent", b"te", b"host"})
+_MAX_DIGITS = 9
+"""Of ``grpc-status``: Go takes 32 bits."""
+_WITH_SUBTYPE = (b"application/grpc+", b"application/grpc;")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +93,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What a response's header section says, or its trailers."""
+    """What a response's header section says, before any message."""
 
     encoding: bytes
     metadata: Metadata
@@ -119,17 +118,17 @@ def check_request(headers: Headers) -> Request:
         )
     content_type = fields.get(b"content-type", b"")
     if not _is_grpc(content_type):
-        text = f"invalid gRPC request content-type {_quoted(content_type)}"
+        text = f"invalid gRPC request content-type {quoted(content_type)}"
         raise GrpcError(Status.INVALID_ARGUMENT, text, 415)
     timeout = parse_timeout(fields[b"grpc-timeout"]) if b"grpc-timeout" in fields else None
-    metadata = _metadata(headers)
+    metadata = parse_metadata(headers)
     method = fields.get(b":method", b"")
     if method != b"POST":
-        text = f"Received a HEADERS frame with :method {_quoted(method)} which should be POST"
+        text = f"Received a HEADERS frame with :method {quoted(method)} which should be POST"
         raise GrpcError(Status.INTERNAL, text, 405)
     path = fields.get(b":path", b"")
     if path[:1] != b"/" or path.count(b"/") < 2:
-        raise GrpcError(Status.UNIMPLEMENTED, f"malformed method name: {_quoted(path)}")
+        raise GrpcError(Status.UNIMPLEMENTED, f"malformed method name: {quoted(path)}")
     return Request(
         path,
         fields.get(b":authority", hosts[0] if hosts else b""),
@@ -143,7 +142,7 @@ def check_request(headers: Headers) -> Request:
 
 def unimplemented(request: Request, services: Container[bytes]) -> GrpcError:
     """For a request to a method that is not there; ``services`` are."""
-    service, method = _shown(request.service), _shown(request.method)
+    service, method = shown(request.service), shown(request.method)
     if request.service in services:
         text = f"unknown method {method} for service {service}"
     else:
@@ -155,7 +154,7 @@ def response_headers(
     content_type: bytes = CONTENT_TYPE, extra: Iterable[tuple[bytes, bytes]] = ()
 ) -> Headers:
     """The section before a response's messages. ``extra`` is metadata."""
-    return [(b":status", b"200"), (b"content-type", content_type), *map(_field, extra)]
+    return [(b":status", b"200"), (b"content-type", content_type), *map(metadata_field, extra)]
 
 
 def trailers(status: Status, message: str = "") -> Headers:
@@ -202,7 +201,7 @@ def request_headers(
     headers.append((b"te", b"trailers"))
     if timeout is not None:
         headers.append((b"grpc-timeout", format_timeout(timeout)))
-    return [*headers, *map(_field, extra)]
+    return [*headers, *map(metadata_field, extra)]
 
 
 def check_response(headers: Headers) -> Response:
@@ -215,14 +214,15 @@ def check_response(headers: Headers) -> Response:
     content_type = fields.get(b"content-type", b"")
     if not _is_grpc(content_type):
         raise _not_grpc(int(fields[b":status"]), content_type)
-    return Response(fields.get(b"grpc-encoding", b""), _metadata(headers))
+    return Response(fields.get(b"grpc-encoding", b""), parse_metadata(headers))
 
 
 def status_of_response(headers: Headers, trailers: Headers | None) -> tuple[Status, str]:
     """The status and message with which a call ended.
 
     Args:
-      headers: the response's header section; alone if it ended the stream, or if DATA did.
+      headers: the response's header section.
+      trailers: None if the stream ended without, with ``headers`` or with DATA.
     """
     try:
         check_response(headers)
@@ -235,8 +235,8 @@ def status_of_response(headers: Headers, trailers: Headers | None) -> tuple[Stat
     message = percent_decode(fields.get(b"grpc-message", b""))
     if code is None:
         return Status.UNKNOWN, message
-    if not code.isdigit():
-        return Status.UNKNOWN, f"transport: malformed grpc-status: {_quoted(code)}"
+    if not code.isdigit() or len(code) > _MAX_DIGITS:
+        return Status.UNKNOWN, f"transport: malformed grpc-status: {quoted(code)}"
     return Status.of(int(code)), message
 
 
@@ -245,7 +245,7 @@ def _not_grpc(status: int, content_type: bytes) -> GrpcError:
     phrase = HTTPStatus(status).phrase if known else ""
     text = f"unexpected HTTP status code received from server: {status} ({phrase}); "
     if content_type:
-        text += f"transport: received unexpected content-type {_quoted(content_type)}"
+        text += f"transport: received unexpected content-type {quoted(content_type)}"
     else:
         text += "malformed header: missing HTTP content-type"
     return GrpcError(status_of_http(status), text)
@@ -255,54 +255,9 @@ def _not_grpc(status: int, content_type: bytes) -> GrpcError:
 
 
 def _is_grpc(content_type: bytes) -> bool:
-    return content_type == CONTENT_TYPE or content_type.startswith(
-        (CONTENT_TYPE + b"+", CONTENT_TYPE + b";")
-    )
+    return content_type == CONTENT_TYPE or content_type.startswith(_WITH_SUBTYPE)
 
 
 def _answering(content_type: bytes) -> bytes:
     """The content type of the response: with the request's subtype, if it names one."""
-    subtype = content_type[len(CONTENT_TYPE) + 1 :]
-    return (
-        content_type if subtype and content_type.startswith(CONTENT_TYPE + b"+") else CONTENT_TYPE
-    )
-
-
-def _metadata(headers: Headers) -> Metadata:
-    metadata: Metadata = {}
-    for name, value in headers:
-        if name[:1] == b":" or name in _RESERVED or name.startswith(b"grpc-"):
-            continue
-        if name.endswith(b"-bin"):
-            value = _decode_binary(name, value)
-        metadata.setdefault(name, []).append(value)
-    return metadata
-
-
-def _field(field: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
-    """A field of metadata, as it goes on the wire."""
-    name, value = field
-    if name.endswith(b"-bin"):
-        value = base64.b64encode(value).rstrip(b"=")
-    return name, value
-
-
-def _decode_binary(name: bytes, value: bytes) -> bytes:
-    """Base64, with all of its padding or none."""
-    padding = -len(value) % 4
-    try:
-        if padding and b"=" in value:
-            raise binascii.Error("incomplete padding")
-        return base64.b64decode(value + b"=" * padding, validate=True)
-    except binascii.Error as exc:
-        text = f"malformed binary metadata {_quoted(value)} in header {_quoted(name)}: {exc}"
-        raise GrpcError(Status.INTERNAL, text, 400) from exc
-
-
-def _quoted(value: bytes) -> str:
-    escaped = _shown(value).replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
-
-
-def _shown(value: bytes) -> str:
-    return value.decode("utf-8", "backslashreplace")
+    return content_type if content_type.startswith(CONTENT_TYPE + b"+") else CONTENT_TYPE

@@ -3,7 +3,7 @@
 import struct
 from collections.abc import Callable
 
-from frames.grpcstatus import GrpcError, Status
+from frames.grpcstatus import GrpcError, Status, quoted
 from frames.streamids import Role
 
 MAX_MESSAGE = 4 << 20
@@ -12,6 +12,7 @@ MAX_MESSAGE = 4 << 20
 _PREFIX = struct.Struct(">BI")
 """Flag (1: compressed), length of the message in octets."""
 PREFIX_SIZE = _PREFIX.size
+_unpack_prefix = _PREFIX.unpack_from
 
 _COMPRESSED = 1
 
@@ -44,7 +45,9 @@ class MessageReader:
         self._encoding = encoding
         self._role = role
         self._partial = bytearray()
-        """The beginning of a message, with its prefix, that is not complete."""
+        """The beginning of a message, with its prefix or a part of that."""
+        self._size = 0
+        """Octets of that message in all, once its prefix is whole."""
 
     @property
     def empty(self) -> bool:
@@ -52,49 +55,43 @@ class MessageReader:
         return not self._partial
 
     def feed(self, octets: memoryview) -> None:
-        """Take in what came on the stream.
+        """Take in what came on the stream. A message that is whole in ``octets`` is not copied.
 
-        A message that is whole in ``octets`` is not copied.
         Raises:
           GrpcError: RESOURCE_EXHAUSTED for a message over the limit, INTERNAL or UNIMPLEMENTED
-            for a compressed one; as soon as its prefix has come. The reader is of no use any more.
+            for one that is compressed; as soon as its prefix has come. The reader is of no use
+            any more, nor is it when ``on_message`` raises.
         """
-        pos, end = 0, len(octets)
-        while self._partial and pos < end:
-            pos += self._complete(octets[pos:])
+        pos = 0
+        if len(self._partial) >= PREFIX_SIZE:
+            pos = self._complete(octets)
+        elif self._partial:
+            octets = memoryview(bytes(self._partial) + octets)
+            self._partial = bytearray()
+        end = len(octets)
         while end - pos >= PREFIX_SIZE:
+            flag, length = _unpack_prefix(octets, pos)
+            if flag or length > self._limit:
+                raise self._refusal(flag, length)
             body = pos + PREFIX_SIZE
-            stop = body + self._parse_prefix(octets, pos)
+            stop = body + length
             if stop > end:
+                self._size = stop - pos
                 break
-            pos = stop
             self._on_message(octets[body:stop])
+            pos = stop
         if pos < end:
-            self._partial += octets[pos:]
+            self._partial = bytearray(octets[pos:])
 
     def _complete(self, octets: memoryview) -> int:
-        """Add to the partial message what it lacks of its prefix, else of the rest; returns how
-        many octets that took."""
+        """Add to the partial message what it lacks; returns how many octets that took."""
         partial = self._partial
-        needed = PREFIX_SIZE
-        if len(partial) >= PREFIX_SIZE:
-            needed += self._parse_prefix(partial, 0)
-        taken = octets[: needed - len(partial)]
-        partial += taken
-        if len(partial) >= PREFIX_SIZE and len(partial) == PREFIX_SIZE + self._parse_prefix(
-            partial, 0
-        ):
-            self._partial = bytearray()  # a new one: whoever keeps a view must not break us
+        rest = octets[: self._size - len(partial)]
+        partial += rest
+        if len(partial) == self._size:
+            self._partial = bytearray()
             self._on_message(memoryview(partial)[PREFIX_SIZE:])
-        return len(taken)
-
-    def _parse_prefix(self, octets: memoryview | bytearray, pos: int) -> int:
-        """The length of the message."""
-        flag, length = _PREFIX.unpack_from(octets, pos)
-        if flag or length > self._limit:
-            raise self._refusal(flag, length)
-        size: int = length
-        return size
+        return len(rest)
 
     def _refusal(self, flag: int, length: int) -> GrpcError:
         """As Go refuses: the texts are its own."""
@@ -107,7 +104,7 @@ class MessageReader:
         if self._encoding in (b"", b"identity"):
             text = "grpc: compressed flag set with identity or empty encoding"
             return GrpcError(Status.INTERNAL, text)
-        name = self._encoding.decode("utf-8", "replace")
-        text = f'grpc: Decompressor is not installed for grpc-encoding "{name}"'
+        name = quoted(self._encoding)
+        text = f"grpc: Decompressor is not installed for grpc-encoding {name}"
         served = self._role is Role.SERVER
         return GrpcError(Status.UNIMPLEMENTED if served else Status.INTERNAL, text)

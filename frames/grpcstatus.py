@@ -59,7 +59,7 @@ _TEXTS = (
     "Unauthenticated",
 )
 
-_OF_HTTP = {
+_OF_HTTP: dict[int, Status] = {
     HTTPStatus.BAD_REQUEST: Status.INTERNAL,
     HTTPStatus.UNAUTHORIZED: Status.UNAUTHENTICATED,
     HTTPStatus.FORBIDDEN: Status.PERMISSION_DENIED,
@@ -70,7 +70,7 @@ _OF_HTTP = {
     HTTPStatus.GATEWAY_TIMEOUT: Status.UNAVAILABLE,
 }
 
-_OF_RESET = {
+_OF_RESET: dict[int, Status] = {
     ErrorCode.FLOW_CONTROL_ERROR: Status.RESOURCE_EXHAUSTED,
     ErrorCode.ENHANCE_YOUR_CALM: Status.RESOURCE_EXHAUSTED,
     ErrorCode.REFUSED_STREAM: Status.UNAVAILABLE,
@@ -100,14 +100,14 @@ def undecodable(exc: ProtocolError) -> GrpcError:
 
 def status_of_http(code: int) -> Status:
     """What the status of an HTTP response without gRPC means."""
-    return _OF_HTTP.get(code, Status.UNKNOWN)  # type: ignore[call-overload]
+    return _OF_HTTP.get(code, Status.UNKNOWN)
 
 
 def status_of_reset(code: int) -> Status:
     """What the code of a RST_STREAM means; CANCEL after our own deadline is its expiry instead."""
     if code not in ErrorCode._value2member_map_:
         return Status.UNKNOWN
-    return _OF_RESET.get(ErrorCode(code), Status.INTERNAL)
+    return _OF_RESET.get(code, Status.INTERNAL)
 
 
 # Printable ASCII stands for itself. A space at either end would be no valid field value.
@@ -128,3 +128,14 @@ def percent_decode(value: bytes) -> str:
     U+FFFD."""
     octets = _ESCAPED.sub(lambda found: bytes([int(found[1], 16)]), value)
     return octets.decode("utf-8", "replace")
+
+
+def quoted(value: bytes) -> str:
+    """What a peer sent, within an error's text; close to Go's ``%q``."""
+    escaped = shown(value).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def shown(value: bytes) -> str:
+    """What a peer sent, within an error's text; close to Go's ``%s``."""
+    return value.decode("utf-8", "backslashreplace")

@@ -1,6 +1,6 @@
 """Timeouts of calls, as ``grpc-timeout`` has them: up to eight digits and a unit."""
 
-from frames.grpcstatus import GrpcError, Status
+from frames.grpcstatus import GrpcError, Status, quoted
 
 _NANOSECONDS = {
     b"n": 1,
@@ -12,7 +12,8 @@ _NANOSECONDS = {
 }
 _MAX_DIGITS = 8
 _MAX_VALUE = 10**_MAX_DIGITS - 1
-_LONGEST = _MAX_VALUE * 3600.0
+_LONGEST = (_MAX_VALUE - 1) * 3600.0
+"""In seconds; an hour less than could be said, for a float's want of precision."""
 
 
 def parse_timeout(value: bytes) -> float:
@@ -29,23 +30,19 @@ def parse_timeout(value: bytes) -> float:
     if unit not in _NANOSECONDS:
         raise _malformed("transport: timeout unit is not recognized", value)
     if not digits.isdigit():
-        raise _malformed("strconv.ParseUint: parsing", digits)
+        raise _malformed("transport: timeout is not a number", value)
     return int(digits) * _NANOSECONDS[unit] / 10**9
 
 
 def format_timeout(timeout: float) -> bytes:
     """Seconds in the finest unit that takes no more than eight digits, rounded up in it; no more
-    than 99,999,999 hours."""
+    than 99,999,998 hours."""
     if timeout <= 0:
         return b"0n"
     nanoseconds = max(1, round(min(timeout, _LONGEST) * 10**9))
-    for unit, size in _NANOSECONDS.items():
-        value = -(-nanoseconds // size)
-        if value <= _MAX_VALUE:
-            break
-    return b"%d%b" % (min(value, _MAX_VALUE), unit)
+    values = ((-(-nanoseconds // size), unit) for unit, size in _NANOSECONDS.items())
+    return next(b"%d%b" % (value, unit) for value, unit in values if value <= _MAX_VALUE)
 
 
 def _malformed(text: str, value: bytes) -> GrpcError:
-    shown = value.decode("utf-8", "backslashreplace")
-    return GrpcError(Status.INTERNAL, f'malformed grpc-timeout: {text}: "{shown}"', 400)
+    return GrpcError(Status.INTERNAL, f"malformed grpc-timeout: {text}: {quoted(value)}", 400)
