@@ -1,0 +1,100 @@
+"""Flag tables as dataclasses: each field is a flag, and its value once a command line is read.
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    server_port: int = flag(INT, 8090, "port for clients")     # --server-port
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, TypeVar, cast
+
+from tunneld.dropin.govalues import BadValueError
+from tunneld.dropin.pflag import Flag, FlagError, Kind, Parsed, parse
+
+T = TypeVar("T")
+
+
+class Table(Protocol):
+    """A dataclass whose fields are made by `flag`."""
+
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
+
+
+TableT = TypeVar("TableT", bound=Table)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rest:
+    """What `Flag` has besides a name, which is the field's."""
+
+    kind: Kind[Any]
+    default: Any
+    help: str
+    environment: str
+    draw: Callable[[], Any] | None
+    shorthand: str
+    aliases: tuple[str, ...]
+    deprecated: str
+
+
+def flag(
+    kind: Kind[T],
+    default: T,
+    help: str,  # noqa: A002 (as in argparse)
+    *,
+    environment: str = "",
+    draw: Callable[[], T] | None = None,
+    shorthand: str = "",
+    aliases: tuple[str, ...] = (),
+    deprecated: str = "",
+) -> T:
+    """A field of a table; the parameters are those of `Flag`. Typed as its value, as
+    `dataclasses.field` is."""
+    rest = _Rest(kind, default, help, environment, draw, shorthand, aliases, deprecated)
+    return dataclasses.field(default=default, metadata={"flag": rest})
+
+
+def flags_of(table: type[Table]) -> list[Flag[Any]]:
+    """The flags of a table, in the order of their names."""
+    flags = (
+        Flag(
+            name=field.name.replace("_", "-"),
+            **{each.name: getattr(rest, each.name) for each in dataclasses.fields(rest)},
+        )
+        for field in dataclasses.fields(table)
+        for rest in [field.metadata["flag"]]
+    )
+    return sorted(flags, key=lambda each: each.name)
+
+
+def read(table: type[TableT], arguments: list[str]) -> Parsed:
+    """Read a command line by ``table``.
+
+    Raises:
+      FlagError: as `pflag.parse`.
+    """
+    return parse(flags_of(table), arguments)
+
+
+def options(table: type[TableT], parsed: Parsed, environment: Mapping[str, str]) -> TableT:
+    """The values of all flags: of the command line, else the environment, else drawn or default.
+
+    Raises:
+      FlagError: a variable of the environment has a bad value.
+    """
+    values = {each.name: _value(each, parsed, environment) for each in flags_of(table)}
+    return table(**{name.replace("-", "_"): value for name, value in values.items()})
+
+
+def _value(each: Flag[T], parsed: Parsed, environment: Mapping[str, str]) -> T:
+    if each.name in parsed.values:
+        return cast(T, parsed.values[each.name])
+    text = environment.get(each.environment, "") if each.environment else ""
+    if text:
+        try:
+            return each.kind.parse(text)
+        except BadValueError as exc:
+            raise FlagError(f"bad value of the variable {each.environment}: {exc}") from exc
+    return each.default if each.draw is None else each.draw()
