@@ -1,4 +1,4 @@
-"""Where an API is and what it is shown: the outcome of a kubeconfig file or a pod's surroundings."""
+"""Where an API is and what it is shown, as a kubeconfig file or a pod's surroundings tell it."""
 
 import base64
 import ssl

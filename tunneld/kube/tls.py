@@ -1,4 +1,4 @@
-"""TLS towards an API, from PEM in memory: a kubeconfig file may hold certificates and keys itself."""
+"""TLS towards an API, from PEM in memory: kubeconfig files may hold certificates and keys."""
 
 import os
 import ssl
