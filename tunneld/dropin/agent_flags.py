@@ -94,7 +94,7 @@ class AgentOptions(KlogOptions):
     lease_label_selector: str = flag(
         STRING,
         "k8s-app=konnectivity-server",
-        "selector of Leases to count, by their labels; also as --lease-label, its former name",
+        "selector of Leases to count, by their labels",
         aliases=("lease-label",),
     )
     server_count_source: str = flag(

@@ -1,7 +1,7 @@
 """The text of ``--help``: a line for each flag, laid out as Go's package pflag does."""
 
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tunneld.dropin.govalues import quote
@@ -14,18 +14,22 @@ _NARROWEST = 40
 
 def usage(program: str, flags: Iterable[Flag[Any]], width: int = _WIDTH) -> str:
     """How to call ``program``, and its flags by name."""
-    shown = sorted((each for each in [*flags, HELP] if not each.deprecated), key=lambda f: f.name)
-    left = [_left(each) for each in shown]
-    indent = max(map(len, left)) + 3
-    rows = [
-        _row(words, _right(each), indent, width) for words, each in zip(left, shown, strict=True)
-    ]
-    return "\n".join(["Usage:", f"  {program} [flags]", "", "Flags:", *rows])
+    shown = sorted(row for each in [*flags, HELP] if not each.deprecated for row in _rows(each))
+    indent = max(len(left) for _, left, _ in shown) + 3
+    lines = [_wrapped(left, right, indent, width) for _, left, right in shown]
+    return "\n".join(["Usage:", f"  {program} [flags]", "", "Flags:", *lines])
 
 
-def _left(each: Flag[Any]) -> str:
+def _rows(each: Flag[Any]) -> Iterator[tuple[str, str, str]]:
+    """Name, what stands left, and what right of it, for a flag's names."""
+    yield each.name, _left(each.name, each), _right(each)
+    for alias in each.aliases:
+        yield alias, _left(alias, each), f"former name of --{each.name}"
+
+
+def _left(name: str, each: Flag[Any]) -> str:
     letter = f"-{each.shorthand}, " if each.shorthand else "    "
-    return f"  {letter}--{each.name} {each.kind.name}".rstrip()
+    return f"  {letter}--{name} {each.kind.name}".rstrip()
 
 
 def _right(each: Flag[Any]) -> str:
@@ -41,7 +45,7 @@ def _right(each: Flag[Any]) -> str:
     return f"{text} (default {'[' + shown + ']' if each.kind is STRINGS else shown})"
 
 
-def _row(left: str, right: str, indent: int, width: int) -> str:
+def _wrapped(left: str, right: str, indent: int, width: int) -> str:
     lines = textwrap.wrap(
         right,
         max(width - indent, _NARROWEST),

@@ -152,28 +152,38 @@ def test_a_deprecated_flag_is_told_about() -> None:
         (["---mode"], "bad flag syntax: ---mode"),
         (
             ["--server-port=abc"],
-            'invalid argument "abc" for "--server-port" flag: '
-            'strconv.ParseInt: parsing "abc": invalid syntax',
+            (
+                'invalid argument "abc" for "--server-port" flag: '
+                'strconv.ParseInt: parsing "abc": invalid syntax'
+            ),
         ),
         (
             ["--server_port", ""],
-            'invalid argument "" for "--server-port" flag: '
-            'strconv.ParseInt: parsing "": invalid syntax',
+            (
+                'invalid argument "" for "--server-port" flag: '
+                'strconv.ParseInt: parsing "": invalid syntax'
+            ),
         ),
         (
             ["-vx"],
-            'invalid argument "x" for "-v, --v" flag: '
-            'strconv.ParseInt: parsing "x": invalid syntax',
+            (
+                'invalid argument "x" for "-v, --v" flag: '
+                'strconv.ParseInt: parsing "x": invalid syntax'
+            ),
         ),
         (
             ["-v="],
-            'invalid argument "=" for "-v, --v" flag: '
-            'strconv.ParseInt: parsing "=": invalid syntax',
+            (
+                'invalid argument "=" for "-v, --v" flag: '
+                'strconv.ParseInt: parsing "=": invalid syntax'
+            ),
         ),
         (
             ["--enable-profiling=maybe"],
-            'invalid argument "maybe" for "--enable-profiling" flag: '
-            'strconv.ParseBool: parsing "maybe": invalid syntax',
+            (
+                'invalid argument "maybe" for "--enable-profiling" flag: '
+                'strconv.ParseBool: parsing "maybe": invalid syntax'
+            ),
         ),
         (
             ["--keepalive-time=5"],
