@@ -28,6 +28,8 @@ class AgentInfo(msgspec.Struct, frozen=True, rename="kebab"):
     """URL query text, as in the configuration."""
     version: str = __version__
     capabilities: tuple[str, ...] = ("connect",)
+    authorization: str = ""
+    """As the header of that name: ``Bearer …``, for servers that ask for a token."""
 
     def encode(self) -> bytes:
         """As JSON."""

@@ -12,12 +12,14 @@ name = "home"
 server = "edge.example.org:8091"
 """
 
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 from msgspec import Meta, Struct
 
 Seconds: TypeAlias = Annotated[float, Meta(gt=0)]
+TlsVersion: TypeAlias = Literal["1.2", "1.3"]
+Strategy: TypeAlias = Literal["destHost", "defaultRoute", "default"]
 
 
 class _Table(Struct, frozen=True, forbid_unknown_fields=True, rename="kebab", kw_only=True):
@@ -32,15 +34,22 @@ class Frontend(_Table, frozen=True, kw_only=True):
     cert: str = ""
     key: str = ""
     client_ca: str = ""
+    tls_min_version: TlsVersion = "1.2"
+    ciphers: tuple[str, ...] = ()
+    """Of TLS 1.2, by their IANA names; () allows all that are safe. TLS 1.3 has no unsafe ones."""
 
 
 class TunnelListener(_Table, frozen=True, kw_only=True):
-    """A server's listener for agents: always TLS with client certificates."""
+    """A server's listener for agents, native and konnectivity's: always TLS with client
+    certificates."""
 
     listen: str
     cert: str
     key: str
     client_ca: str
+    tls_min_version: TlsVersion = "1.2"
+    ciphers: tuple[str, ...] = ()
+    """As a frontend's."""
 
 
 class _RoleTable(_Table, frozen=True, kw_only=True, tag_field="kind"):
@@ -56,11 +65,34 @@ class ServerConfig(_RoleTable, frozen=True, kw_only=True, tag="server"):
     tunnel: TunnelListener
     server_id: str = ""
     """Unique for each server process; "" draws one at each start."""
-    dial_timeout: Seconds = 10.0
+    server_count: Annotated[int, Meta(ge=1)] = 1
+    """How many servers agents reach by one address; each agent connects to all of them."""
+    mode: Literal["any", "grpc", "http-connect"] = "any"
+    """What frontends speak: konnectivity's gRPC and CONNECT, or one of them alone."""
+    strategies: Annotated[tuple[Strategy, ...], Meta(min_length=1)] = (
+        "destHost",
+        "defaultRoute",
+        "default",
+    )
+    """How an agent is chosen, tried in order: one that claims the destination, one with a default
+    route, any."""
+    any_agent_id: bool = False
+    """Whether an agent may take an id that its certificate does not name, as konnectivity's do."""
+    konnectivity_wording: bool = False
+    """Whether an HTTP/1.1 client is told of a missing agent as konnectivity does it: 500, not
+    503."""
+    dial_timeout: Annotated[float, Meta(ge=0)] = 10.0
+    """For an agent's answer; 0 waits for as long as the client does."""
     head_timeout: Seconds = 10.0
     """A client's TLS handshake and CONNECT head must be complete after this."""
     keepalive: Seconds = 10.0
     """A silent tunnel gets a PING after this; one that stays silent as long again is dead."""
+    frontend_keepalive: Seconds = 60.0
+    """The same for clients that speak HTTP/2; a lost one costs memory only, and PINGs wake mobile
+    ones."""
+    half_close_grace: Annotated[float, Meta(ge=0)] = 2.0
+    """A client that has half-closed a connection through a konnectivity agent, whose protocol knows
+    no half-close, gets what the endpoint still sends, until that is silent for so long."""
     first_byte_hold: Annotated[float, Meta(ge=0)] = 0.002
     """Octets of an endpoint that speaks first wait this long behind the 200, since many clients
     fail when something follows it in the same read; a client that sends ends the wait."""

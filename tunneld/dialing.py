@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from ctl.messages import ControlError
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Kind:
-    """A kind of failed dial."""
+    """A kind of failed dial. Two may look the same to clients."""
 
     code: str
     """Of the control protocol."""
@@ -23,6 +23,8 @@ class Kind:
 
 REFUSED = Kind("refused", 502, "connection_refused")
 TIMEOUT = Kind("timeout", 504, "connection_timeout")
+AGENT_TIMEOUT = Kind("timeout", 504, "connection_timeout")
+"""It is the agent that does not answer."""
 UNKNOWN_NAME = Kind("dns", 502, "dns_error")
 UNREACHABLE = Kind("unreachable", 502, "destination_ip_unroutable")
 PROHIBITED = Kind("denied", 403, "destination_ip_prohibited")
@@ -74,10 +76,33 @@ class DialError(Exception):
         text = re.sub(r"\\(.)", r"\1", details.group(1)) if details else f"status {status}"
         return cls(kind, text)
 
+    @classmethod
+    def from_text(cls, text: str) -> "DialError":
+        """Read the error text of konnectivity's DIAL_RSP, which is Go's and has no kind."""
+        lower = text.lower()
+        kinds = (kind for sign, kind in _SIGNS if sign in lower)
+        return cls(next(kinds, FAILED), text)
+
     def to_control(self) -> ControlError:
         """The same for the control protocol."""
         return ControlError(self.kind.code, str(self), _HINTS.get(self.kind.code, ""))
 
+
+_SIGNS = (
+    ("timeout", TIMEOUT),
+    ("deadline exceeded", TIMEOUT),
+    ("too many open files", OVERLOADED),
+    ("connection refused", REFUSED),
+    ("no such host", UNKNOWN_NAME),
+    ("server misbehaving", UNKNOWN_NAME),
+    ("unreachable", UNREACHABLE),
+    ("no route to host", UNREACHABLE),
+    ("missing port in address", BAD_ADDRESS),
+    ("invalid port", BAD_ADDRESS),
+    ("too many colons in address", BAD_ADDRESS),
+    ("unknown network", BAD_ADDRESS),
+)
+"""What tells the kinds apart in Go's texts, the first that occurs."""
 
 _HINTS = {
     "no_agent": "see which agents are connected with: tunnelctl agents",
@@ -110,6 +135,15 @@ def split_authority(authority: str) -> tuple[str, int]:
         shown = host if len(host) <= 40 else f"{host[:40]}… ({len(host)} characters)"
         raise DialError(BAD_ADDRESS, f"dial tcp: host {shown!r}: 1 to 253 visible ASCII characters")
     return host, int(port)
+
+
+def host_of(address: str) -> str:
+    """The host of an address that only its dialer understands fully, as konnectivity takes it."""
+    if address.count(":") <= 1:
+        return address.partition(":")[0]
+    if "[" in address:
+        return address.rpartition(":")[0].strip("[]")
+    return address
 
 
 def join_authority(host: str, port: int) -> str:

@@ -40,6 +40,26 @@ def parse_identifiers(text: str) -> dict[str, list[str]]:
     return identifiers
 
 
+def parse_foreign_identifiers(text: str) -> dict[str, list[str]]:
+    """The same of a konnectivity agent, which may say what we don't know or can't use; that is
+    left out.
+
+    Raises:
+      IdentifiersError: not URL query text, as upstream sees it.
+    """
+    identifiers: dict[str, list[str]] = {}
+    for pair in filter(None, text.split("&")):
+        if ";" in pair or _BAD_ESCAPE.search(pair):
+            raise IdentifiersError(f"fail to parse url encoded string: {pair!r}")
+        try:
+            kind, value = _pair(pair)
+        except IdentifiersError:
+            continue
+        if kind != "default-route" or kind not in identifiers:  # its first value counts
+            identifiers.setdefault(kind, []).append(value)
+    return identifiers
+
+
 def _pair(pair: str) -> tuple[str, str]:
     if _BAD_ESCAPE.search(pair):
         raise IdentifiersError(f"{pair!r} has a bad %-escape")

@@ -6,10 +6,9 @@ but never ahead of data that was sent before them.
 """
 
 from collections import Counter, deque
-from collections.abc import Callable
 from typing import Protocol
 
-from frames.grpc import PREFIX_SIZE, GrpcError, MessageReader, Status, prefix
+from frames.grpc import PREFIX_SIZE, GrpcError, MessageReader, Status, prefix, undecodable
 from frames.packet import (
     MAX_DATA_HEADER,
     CloseDial,
@@ -159,8 +158,7 @@ class PacketStream:
         except GrpcError as exc:
             self._end(exc)
         except PacketError as exc:
-            text = f"grpc: failed to unmarshal the received message: {exc}"
-            self._end(GrpcError(Status.INTERNAL, text))
+            self._end(undecodable(exc))
         self._pay()
         if end and not self.over:
             cut = not self._reader.empty

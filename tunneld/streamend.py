@@ -77,6 +77,11 @@ class StreamEnd:
         self._peer: Sink | None = None
         stream.receiver = self._keep
 
+    @property
+    def session(self) -> "Session":
+        """Whose stream this is."""
+        return self._session
+
     # -- before the relay, and without one ----------------------------------------------------
 
     def hold(self, early: int) -> None:

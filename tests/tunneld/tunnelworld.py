@@ -15,6 +15,7 @@ from tunneld.config import AgentConfig, Frontend, ServerConfig, TunnelListener
 from tunneld.reactor import Reactor
 from tunneld.role import Host, Role, RoleState
 from tunneld.server.role import ServerRole
+from tunneld.server.tunnel import NativeTunnel
 from tunneld.session import window_budget
 
 
@@ -115,9 +116,10 @@ class World:
 
     def sessions(self) -> list[Any]:
         """Both ends of the tunnels there are."""
-        registry = self.server._registry
+        tunnels = self.server._registry.tunnels
         of_agent = [link.session for link in self.agent.links if isinstance(link, NativeLink)]
-        return [tunnel.session for tunnel in registry.tunnels] + of_agent
+        of_server = [each.session for each in tunnels if isinstance(each, NativeTunnel)]
+        return of_server + of_agent
 
     async def endpoint(self, serve: Callable[[trio.SocketStream], Awaitable[None]]) -> int:
         """Serve TCP by ``serve``, which need not close; returns the port."""

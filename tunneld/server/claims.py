@@ -3,7 +3,7 @@
 import ipaddress
 from typing import TypeAlias
 
-from tunneld.identifiers import is_default_route, parse_identifiers
+from tunneld.identifiers import is_default_route
 
 IpAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -14,20 +14,27 @@ EXACT = 129
 
 
 class Claims:
-    """An agent's identifiers: ``host=…&ipv4=…&ipv6=…&cidr=…&default-route=true``.
+    """An agent's identifiers: ``host=…&ipv4=…&ipv6=…&cidr=…&default-route=true``, parsed."""
 
-    Raises:
-      IdentifiersError: the text is not that.
-    """
-
-    def __init__(self, text: str) -> None:
-        self.identifiers = parse_identifiers(text)
+    def __init__(self, identifiers: dict[str, list[str]]) -> None:
+        self.identifiers = identifiers
         get = self.identifiers.get
-        self._hosts = {normal_name(name) for name in get("host", [])}
-        addresses = get("ipv4", []) + get("ipv6", [])
-        self._addresses = {ipaddress.ip_address(address) for address in addresses}
+        named = get("host", []) + get("ipv4", []) + get("ipv6", [])
+        self._hosts = {normal_name(name) for name in named if as_address(name) is None}
+        addresses = (as_address(name) for name in named)
+        self._addresses = {address for address in addresses if address is not None}
         self._networks = [ipaddress.ip_network(net, strict=False) for net in get("cidr", [])]
         self._otherwise = DEFAULT_ROUTE if is_default_route(self.identifiers) else NOTHING
+
+    @property
+    def is_default_route(self) -> bool:
+        """Whether it takes destinations that nobody claims."""
+        return self._otherwise == DEFAULT_ROUTE
+
+    @property
+    def destinations(self) -> set[str]:
+        """Hosts and addresses that are claimed one by one."""
+        return self._hosts | {str(address) for address in self._addresses}
 
     def rank(self, host: str, address: IpAddress | None) -> int:
         """How exactly ``host`` is claimed: `EXACT`, the longest prefix length it falls under,

@@ -30,6 +30,12 @@ class FrontChannel(ChannelEnd):
             self.dialled.hang_up()
         self._reactor.call_later(LINGER, self, self._waited_long_enough)
 
+    def reject(self, error: str) -> None:
+        """The client breaks the protocol: close the connection."""
+        if not self._said_close:
+            self._say_close(error)
+        self._fail(error)
+
     @property
     def _is_sink(self) -> bool:
         return self._said_close

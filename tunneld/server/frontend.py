@@ -1,12 +1,12 @@
 """A frontend: takes a client's connection, finds out what it speaks, and serves it.
 
-TLS with client certificates, or a UNIX socket. HTTP/1.1 CONNECT and HTTP/2 share the port; a
-client's first octets tell them apart, whatever its ALPN says.
+TLS with client certificates, or a UNIX socket. HTTP/1.1 CONNECT and HTTP/2 share the port, unless
+the configuration allows one alone; a client's first octets tell them apart, whatever its ALPN says.
 """
 
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 import structlog
@@ -17,20 +17,24 @@ from tunneld.accepting import peer_of
 from tunneld.conns import Conn
 from tunneld.dialing import DialError
 from tunneld.reactor import Reactor
-from tunneld.relay import Relay
+from tunneld.relay import DialledEnd, Relay
 from tunneld.server import http1
 from tunneld.server.dialer import Dialer
 from tunneld.server.hold import FirstByteHold
 from tunneld.server.http2 import Http2Frontend
 from tunneld.server.watch import watching
 from tunneld.socketend import SocketEnd
-from tunneld.streamend import StreamEnd
+from tunneld.telemetry import ServerTelemetry
 from tunneld.transport.base import Transport
 from tunneld.transport.plain import PlainTransport
 from tunneld.transport.stream import TransportStream, handshake, linger
 from tunneld.transport.tls import TlsTransport
 
 log = structlog.get_logger(__name__)
+
+HTTP1 = "http/1.1"
+HTTP2 = "h2"
+"""What a frontend may speak, by their names in ALPN."""
 
 _SIGN = PREFACE[:16]
 """``PRI * HTTP/2.0``: no HTTP/1 request begins like this (RFC 9113 section 3.4)."""
@@ -41,8 +45,10 @@ class FrontendServer:
 
     Args:
       name: of the server, for ``Proxy-Status``.
+      speaks: `HTTP1`, `HTTP2` or both.
       head_timeout: seconds for the TLS handshake with the first request head, and for each
         later one.
+      as_upstream: see `http1.failed`.
     """
 
     def __init__(
@@ -51,15 +57,22 @@ class FrontendServer:
         dialer: Dialer,
         hold: FirstByteHold,
         http2: Http2Frontend,
+        telemetry: ServerTelemetry,
         name: str,
+        *,
+        speaks: Collection[str],
         head_timeout: float,
+        as_upstream: bool,
     ) -> None:
         self._reactor = reactor
         self._dialer = dialer
         self._hold = hold
         self._http2 = http2
+        self._telemetry = telemetry
         self._name = name
+        self._speaks = speaks
         self._head_timeout = head_timeout
+        self._as_upstream = as_upstream
         self._draining = False
         self._idle: set[trio.CancelScope] = set()
         """Of clients that have asked for nothing yet."""
@@ -105,12 +118,17 @@ class FrontendServer:
                 await handshake(stream.transport)
             octets = await _first_octets(stream)
             http2 = octets.startswith(_SIGN)
+            self._check_version(http2)
             head = None if http2 else await _read_head(stream, octets)
         if http2 and not self._draining:
             stream.unread(octets)
             await self._http2.serve(stream, peer)
         elif head is not None:
             await self._http1(stream, peer, head)
+
+    def _check_version(self, http2: bool) -> None:
+        if (HTTP2 if http2 else HTTP1) not in self._speaks:
+            raise http1.wrong_version(http2)
 
     @contextmanager
     def _prompt(self) -> Iterator[None]:
@@ -136,9 +154,16 @@ class FrontendServer:
                 head = await _read_head(stream)
 
     async def _connect(self, stream: TransportStream, peer: str, authority: str) -> None:
+        self._telemetry.http_connections += 1
+        try:
+            await self._dial(stream, peer, authority)
+        finally:
+            self._telemetry.http_connections -= 1
+
+    async def _dial(self, stream: TransportStream, peer: str, authority: str) -> None:
         with watching(self._reactor, stream) as watch:
 
-            async def carry(end: StreamEnd, conn: Conn) -> None:
+            async def carry(end: DialledEnd, conn: Conn) -> None:
                 watch.stop()
                 await self._carry(stream, end, conn)
 
@@ -146,9 +171,10 @@ class FrontendServer:
                 await self._dialer.connect(peer, authority, carry)
             except DialError as exc:
                 watch.stop()
-                await _say_goodbye(stream, http1.failed(exc, self._name))
+                reply = http1.failed(exc, self._name, as_upstream=self._as_upstream)
+                await _say_goodbye(stream, reply)
 
-    async def _carry(self, stream: TransportStream, end: StreamEnd, conn: Conn) -> None:
+    async def _carry(self, stream: TransportStream, end: DialledEnd, conn: Conn) -> None:
         early = stream.take_early()
         self._hold.hold(end, len(early))
         await stream.send_all(http1.ESTABLISHED)

@@ -9,7 +9,7 @@ from collections import deque
 
 import trio
 
-from tunneld.streamend import StreamEnd
+from tunneld.relay import DialledEnd
 
 
 class FirstByteHold:
@@ -21,10 +21,10 @@ class FirstByteHold:
 
     def __init__(self, delay: float) -> None:
         self._delay = delay
-        self._held: deque[tuple[float, StreamEnd]] = deque()
+        self._held: deque[tuple[float, DialledEnd]] = deque()
         self._some = trio.Event()
 
-    def hold(self, end: StreamEnd, early: int) -> None:
+    def hold(self, end: DialledEnd, early: int) -> None:
         """Call before the relay begins.
 
         Args:
@@ -33,7 +33,7 @@ class FirstByteHold:
         if self._delay:
             end.hold(early)
 
-    def begin(self, end: StreamEnd) -> None:
+    def begin(self, end: DialledEnd) -> None:
         """The reply has left: the delay runs from now."""
         if self._delay:
             self._held.append((trio.current_time() + self._delay, end))

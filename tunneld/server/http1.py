@@ -10,12 +10,22 @@ from http import HTTPStatus
 
 import h11
 
-from tunneld.dialing import DialError
+from tunneld.dialing import AGENT_TIMEOUT, NO_AGENT, DialError
 
 MAX_HEAD = 64 * 1024
 """Octets of a request head."""
 ESTABLISHED = b"HTTP/1.1 200 Connection Established\r\n\r\n"
 
+_UPSTREAM = {
+    NO_AGENT: (
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        "currently no tunnels available: No agent available",
+    ),
+    AGENT_TIMEOUT: (
+        HTTPStatus.GATEWAY_TIMEOUT,
+        "Backend dial timeout: timed out waiting for backend dial\r\n",
+    ),
+}
 _END = re.compile(rb"\n\r?\n")
 """As h11 has it: lines may end with LF alone (RFC 9112 section 2.2)."""
 _LINE = re.compile(rb"[\x20-\x7e]*\r?")
@@ -120,6 +130,15 @@ def reply(
     return "\r\n".join(lines).encode() + content
 
 
+def wrong_version(http2: bool) -> BadRequestError:
+    """For a client of a version that the frontend does not speak."""
+    if http2:
+        text = "this proxy only supports CONNECT passthrough\n"
+        return BadRequestError(HTTPStatus.METHOD_NOT_ALLOWED, text)
+    text = "this proxy only supports gRPC, over HTTP/2\n"
+    return BadRequestError(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, text)
+
+
 def not_connect(head: Head) -> bytes:
     """For any other method; the connection stays usable where HTTP lets it."""
     body = "this proxy only supports CONNECT passthrough\n"
@@ -132,10 +151,17 @@ def not_connect(head: Head) -> bytes:
     return octets.removesuffix(body.encode()) if head.method == b"HEAD" else octets
 
 
-def failed(error: DialError, server_name: str) -> bytes:
-    """For a dial that failed: its text verbatim, and why in ``Proxy-Status`` (RFC 9209)."""
+def failed(error: DialError, server_name: str, *, as_upstream: bool = False) -> bytes:
+    """For a dial that failed: its text verbatim, and why in ``Proxy-Status`` (RFC 9209).
+
+    Args:
+      as_upstream: whether failures of the server itself are worded as konnectivity does it.
+    """
     proxy_status = f"Proxy-Status: {error.proxy_status(server_name)}"
-    return reply(HTTPStatus(error.kind.status), str(error), headers=(proxy_status,))
+    status, body = HTTPStatus(error.kind.status), str(error)
+    if as_upstream and error.kind in _UPSTREAM:
+        status, body = _UPSTREAM[error.kind]
+    return reply(status, body, headers=(proxy_status,))
 
 
 def _bad(why: str) -> BadRequestError:

@@ -1,5 +1,7 @@
-"""CONNECT over HTTP/2 on a frontend (RFC 9113 section 8.5): a stream for each connection."""
+"""HTTP/2 on a frontend, a stream for each connection: CONNECT (RFC 9113 section 8.5), and
+konnectivity's calls."""
 
+from functools import partial
 from http import HTTPStatus
 
 import structlog
@@ -9,8 +11,10 @@ from frames import Headers, Limits, Role
 from tunneld.conns import Conn
 from tunneld.dialing import DialError
 from tunneld.reactor import Reactor
-from tunneld.relay import Relay
+from tunneld.relay import DialledEnd, Relay
 from tunneld.server.dialer import Dialer
+from tunneld.server.grpcserver import GrpcServer, is_call
+from tunneld.server.proxyservice import ProxyService
 from tunneld.session import Session, SessionError
 from tunneld.streamend import StreamEnd
 from tunneld.transport.stream import TransportStream
@@ -18,17 +22,34 @@ from tunneld.transport.stream import TransportStream
 log = structlog.get_logger(__name__)
 
 _RECEIVE_WINDOW = 4 * 1024 * 1024
-_KEEPALIVE = 60.0
-"""Seconds: a lost client costs memory only, and PINGs wake mobile ones."""
+_MAX_STREAMS = 10_000
+"""Connections of one client at once: kube-apiserver may have all of its on one."""
 
 
 class Http2Frontend:
-    """Serves clients that speak HTTP/2."""
+    """Serves clients that speak HTTP/2.
 
-    def __init__(self, reactor: Reactor, dialer: Dialer, name: str) -> None:
+    Args:
+      connect: whether CONNECT is served; calls always are.
+      keepalive: seconds (`Session`).
+    """
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        dialer: Dialer,
+        proxy: ProxyService,
+        name: str,
+        *,
+        connect: bool,
+        keepalive: float,
+    ) -> None:
         self._reactor = reactor
         self._dialer = dialer
+        self._proxy = proxy
         self._name = name
+        self._connects = connect
+        self._keepalive = keepalive
         self._sessions: set[Session] = set()
 
     def drain(self) -> None:
@@ -39,18 +60,22 @@ class Http2Frontend:
     async def serve(self, stream: TransportStream, peer: str) -> None:
         """Serve one client to its end; ``stream`` is given up."""
         early = stream.take_early()
+        calls = GrpcServer("ProxyService", "Proxy", partial(self._proxy.serve, peer))
         async with trio.open_nursery() as requests:  # relays end with the session, or soon after
 
             def on_request(end: StreamEnd, headers: Headers) -> None:
-                requests.start_soon(self._request, peer, end, headers)
+                if not self._connects or is_call(headers):
+                    requests.start_soon(calls.serve, end, headers)
+                else:
+                    requests.start_soon(self._request, peer, end, headers)
 
             session = Session(
                 self._reactor,
                 stream.detach(),
                 Role.SERVER,
-                limits=Limits(),
+                limits=Limits(max_concurrent_streams=_MAX_STREAMS),
                 receive_window=_RECEIVE_WINDOW,
-                keepalive=_KEEPALIVE,
+                keepalive=self._keepalive,
                 on_request=on_request,
             )
             self._sessions.add(session)
@@ -78,7 +103,7 @@ class Http2Frontend:
             front.abort()
 
     async def _connect(self, peer: str, front: StreamEnd, authority: str) -> None:
-        async def carry(end: StreamEnd, conn: Conn) -> None:
+        async def carry(end: DialledEnd, conn: Conn) -> None:
             front.on_lost = None
             if front.respond([(b":status", b"200")]):
                 conn.octets = lambda: (end.sent, front.sent)

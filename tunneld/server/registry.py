@@ -1,20 +1,70 @@
 """The agents that are connected, and which of them takes a dial."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Protocol
 
 import trio
 
+from tunneld.agentinfo import AgentInfo
 from tunneld.dialing import NO_AGENT, DialError
-from tunneld.server.claims import as_address, normal_name
-from tunneld.server.tunnel import Tunnel
+from tunneld.relay import DialledEnd
+from tunneld.server.claims import DEFAULT_ROUTE, Claims, IpAddress, as_address, normal_name
+
+
+class Tunnel(Protocol):
+    """The live link to one agent, and dials through it."""
+
+    info: AgentInfo
+    claims: Claims
+    peer: str
+    since: float
+    """Unix time."""
+    conns: int
+    """Relays and dials under way."""
+    dials: int
+    """Dials so far."""
+
+    @property
+    def usable(self) -> bool:
+        """Whether a dial can go this way now."""
+
+    @property
+    def draining(self) -> bool:
+        """Whether another tunnel shall be taken, if there is one."""
+
+    @property
+    def state(self) -> str:
+        """For `tunnelctl agents`."""
+
+    @property
+    def rtt(self) -> float | None:
+        """Seconds; None before it is known."""
+
+    def drain(self) -> None:
+        """End the tunnel; for when nothing goes through it any more."""
+
+    async def dial(self, address: str, protocol: str, timeout: float) -> DialledEnd:
+        """Have the agent connect to ``address``.
+
+        Args:
+          protocol: ``tcp``, ``tcp4``, ``tcp6``, or what else the agent may know.
+        Raises:
+          DialError: it could not.
+          trio.TooSlowError: it has not answered in ``timeout`` seconds.
+        """
 
 
 class Registry:
-    """All tunnels of a server, in order of arrival. One agent id may have several."""
+    """All tunnels of a server, in order of arrival. One agent id may have several.
 
-    def __init__(self) -> None:
+    Args:
+      strategies: tried in order (`STRATEGIES`); the first that has a candidate decides.
+    """
+
+    def __init__(self, strategies: Sequence[str]) -> None:
         self.tunnels: list[Tunnel] = []
+        self.strategies = strategies
         self._empty = trio.Event()
 
     @contextmanager
@@ -29,28 +79,82 @@ class Registry:
                 self._empty.set()
 
     async def drain(self) -> None:
-        """Have every tunnel take no more dials, and return when the last is gone."""
-        for tunnel in self.tunnels:
-            tunnel.session.drain()
+        """End every tunnel, and return when the last is gone."""
+        for tunnel in list(self.tunnels):
+            tunnel.drain()
         while self.tunnels:
             self._empty = trio.Event()
             await self._empty.wait()
 
     def choose(self, host: str) -> Tunnel:
-        """The tunnel for a destination: of those whose agent claims it most exactly, the least
-        loaded. An exact host or address goes before the longest matching CIDR, that before a
-        default route, and that before any agent at all.
+        """The tunnel for a destination. Of a strategy's candidates one that is draining is the
+        last resort; among equals the least loaded is taken.
 
         Raises:
-          DialError: no agent is connected, or none takes dials now.
+          DialError: no agent is connected, or none takes this destination now.
         """
         usable = [tunnel for tunnel in self.tunnels if tunnel.usable]
-        if not usable:
-            state = "those connected are draining" if self.tunnels else "none is connected"
-            text = f"currently no tunnels available: No agent available ({state})"
-            raise DialError(NO_AGENT, text)
         address, name = as_address(host), normal_name(host)
-        ranks = [tunnel.claims.rank(name, address) for tunnel in usable]
-        best = max(ranks)
-        candidates = [t for t, rank in zip(usable, ranks, strict=True) if rank == best]
-        return min(candidates, key=lambda tunnel: tunnel.conns)
+        for strategy in self.strategies:
+            candidates = STRATEGIES[strategy](usable, name, address)
+            if candidates:
+                return min(
+                    candidates, key=lambda tunnel: (tunnel.draining, tunnel.conns, tunnel.dials)
+                )
+        why = self._why_none(usable)
+        text = f"currently no tunnels available: No agent available ({why})"
+        raise DialError(NO_AGENT, text)
+
+    def _why_none(self, usable: list[Tunnel]) -> str:
+        if not self.tunnels:
+            return "none is connected"
+        if not usable:
+            return "those connected are draining or stuck"
+        return f"none of those connected takes it: {', '.join(self.strategies)}"
+
+    def ready_backends(self) -> dict[str, int]:
+        """By strategy, how many identifiers have an agent: hosts and addresses for ``destHost``,
+        agent ids for the others."""
+        return {strategy: len(_IDENTIFIERS[strategy](self.tunnels)) for strategy in self.strategies}
+
+    @property
+    def ready(self) -> bool:
+        """Whether the first strategy has an agent."""
+        return bool(_IDENTIFIERS[self.strategies[0]](self.tunnels))
+
+
+def _load(tunnel: Tunnel) -> tuple[bool, int, int]:
+    return tunnel.draining, tunnel.conns, tunnel.dials
+
+
+def _any(tunnels: list[Tunnel], name: str, address: IpAddress | None) -> list[Tunnel]:
+    return tunnels
+
+
+def _by_destination(tunnels: list[Tunnel], name: str, address: IpAddress | None) -> list[Tunnel]:
+    """Those who claim the destination most exactly: itself, or the longest prefix it is in."""
+    ranks = [tunnel.claims.rank(name, address) for tunnel in tunnels]
+    best = max(ranks, default=DEFAULT_ROUTE)
+    if best <= DEFAULT_ROUTE:
+        return []
+    return [tunnel for tunnel, rank in zip(tunnels, ranks, strict=True) if rank == best]
+
+
+def _by_default_route(tunnels: list[Tunnel], name: str, address: IpAddress | None) -> list[Tunnel]:
+    return [tunnel for tunnel in tunnels if tunnel.claims.is_default_route]
+
+
+STRATEGIES: dict[str, Callable[[list[Tunnel], str, IpAddress | None], list[Tunnel]]] = {
+    "default": _any,
+    "destHost": _by_destination,
+    "defaultRoute": _by_default_route,
+}
+"""Candidates for a destination: a name as `normal_name` gives it, or an address."""
+
+_IDENTIFIERS: dict[str, Callable[[Sequence[Tunnel]], set[str]]] = {
+    "default": lambda tunnels: {tunnel.info.agent_id for tunnel in tunnels},
+    "destHost": lambda tunnels: {host for tunnel in tunnels for host in tunnel.claims.destinations},
+    "defaultRoute": lambda tunnels: {
+        tunnel.info.agent_id for tunnel in tunnels if tunnel.claims.is_default_route
+    },
+}

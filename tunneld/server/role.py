@@ -11,28 +11,29 @@ from typing import Any, TypeAlias
 import structlog
 import trio
 
-from tunneld import rh2
-from tunneld.accepting import accept_each, address_of, close_listener, listen, peer_of
+from tunneld.accepting import accept_each, address_of, close_listener, listen
 from tunneld.config import Frontend, ServerConfig, TunnelListener
 from tunneld.conns import Conn, Conns
 from tunneld.dialing import DialError, join_authority
-from tunneld.relay import Relay, RelayError
+from tunneld.relay import DialledEnd, Relay, RelayError
 from tunneld.role import Host, Role
+from tunneld.server.agents import ALPN, AgentServer
 from tunneld.server.dialer import Dialer
-from tunneld.server.frontend import FrontendServer
+from tunneld.server.frontend import HTTP1, HTTP2, FrontendServer
 from tunneld.server.hold import FirstByteHold
 from tunneld.server.http2 import Http2Frontend
+from tunneld.server.proxyservice import ProxyService
 from tunneld.server.registry import Registry
-from tunneld.server.tunnel import AgentRejectedError, Tunnel
-from tunneld.session import SessionError
 from tunneld.socketend import SocketEnd
-from tunneld.streamend import StreamEnd
+from tunneld.telemetry import ServerTelemetry
 from tunneld.tlscontext import server_context
 from tunneld.transport.local import LocalTransport
-from tunneld.transport.stream import TransportStream, handshake, linger
-from tunneld.transport.tls import TlsTransport
+from tunneld.transport.stream import TransportStream
 
 log = structlog.get_logger(__name__)
+
+_SPEAKS = {"any": [HTTP2, HTTP1], "grpc": [HTTP2], "http-connect": [HTTP1]}
+"""By mode of the server; in the order in which ALPN prefers them."""
 
 Handler: TypeAlias = Callable[[socket.socket], Awaitable[None]]
 Listener: TypeAlias = tuple[socket.socket, Handler]
@@ -45,23 +46,62 @@ class ServerRole(Role):
     def __init__(self, config: ServerConfig, host: Host) -> None:
         self._config = config
         self._host = host
-        self._server_id = config.server_id or str(uuid.uuid4())
-        self._registry = Registry()
+        self.telemetry = telemetry = ServerTelemetry()
+        self._registry = Registry(config.strategies)
+        telemetry.ready_backends = self._registry.ready_backends
         self._conns = Conns()
         self._hold = FirstByteHold(config.first_byte_hold)
-        name = f"tunneld-{host.name}"
-        self._dialer = Dialer(self._registry, self._conns, config.dial_timeout)
-        self._http2 = Http2Frontend(host.reactor, self._dialer, name)
-        self._frontends = FrontendServer(
-            host.reactor, self._dialer, self._hold, self._http2, name, config.head_timeout
+        self._dialer = Dialer(self._registry, self._conns, telemetry, config.dial_timeout)
+        self._frontends = self._make_frontends(f"tunneld-{host.name}")
+        self.agent_server = AgentServer(
+            host.reactor,
+            self._registry,
+            telemetry,
+            config.server_id or str(uuid.uuid4()),
+            server_count=config.server_count,
+            keepalive=config.keepalive,
+            timeout=config.head_timeout,
+            grace=config.half_close_grace,
+            any_agent_id=config.any_agent_id,
         )
+
+    def _make_frontends(self, name: str) -> FrontendServer:
+        config, reactor = self._config, self._host.reactor
+        proxy = ProxyService(reactor, self._dialer, self._hold, self.telemetry)
+        http2 = Http2Frontend(
+            reactor,
+            self._dialer,
+            proxy,
+            name,
+            connect=config.mode == "any",
+            keepalive=config.frontend_keepalive,
+        )
+        return FrontendServer(
+            reactor,
+            self._dialer,
+            self._hold,
+            http2,
+            self.telemetry,
+            name,
+            speaks=_SPEAKS[config.mode],
+            head_timeout=config.head_timeout,
+            as_upstream=config.konnectivity_wording,
+        )
+
+    @property
+    def ready(self) -> bool:
+        """Whether dials are taken, and an agent is there for the first strategy."""
+        return self._registry.ready and not self._host.drain.is_set()
 
     async def run(self, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED) -> None:
         frontends = [
             (frontend.listen, partial(self._frontends.serve, self._frontend_context(frontend)))
             for frontend in self._config.frontends
         ]
-        tunnels = (self._config.tunnel.listen, partial(self._serve_agent, self._tunnel_context()))
+        tunnels = (
+            self._config.tunnel.listen,
+            partial(self.agent_server.serve, self._tunnel_context()),
+        )
         async with (
             _listening(frontends, self._path) as for_clients,
             _listening([tunnels], self._path) as for_agents,
@@ -93,70 +133,18 @@ class ServerRole(Role):
     def _frontend_context(self, frontend: Frontend) -> ssl.SSLContext | None:
         if frontend.listen.startswith("unix:"):
             return None
-        return self._context(frontend, ["h2", "http/1.1"])
+        return self._context(frontend, _SPEAKS[self._config.mode])
 
     def _tunnel_context(self) -> ssl.SSLContext:
-        return self._context(self._config.tunnel, [rh2.ALPN])
+        return self._context(self._config.tunnel, ALPN)
 
     def _context(self, listener: Frontend | TunnelListener, alpn: list[str]) -> ssl.SSLContext:
-        cert, key, ca = map(self._path, (listener.cert, listener.key, listener.client_ca))
-        return server_context(cert, key, ca, alpn)
+        cert, key = self._path(listener.cert), self._path(listener.key)
+        ca = listener.client_ca and self._path(listener.client_ca)
+        return server_context(cert, key, ca, alpn, listener.tls_min_version, listener.ciphers)
 
     def _path(self, path: str) -> str:
         return str(self._host.state_dir / path)
-
-    async def _serve_agent(self, context: ssl.SSLContext, sock: socket.socket) -> None:
-        """One agent's connection, from its handshake to its end."""
-        peer = peer_of(sock)
-        transport = TlsTransport(sock, context, server_side=True)
-        try:
-            with trio.fail_after(self._config.head_timeout):
-                await handshake(transport)
-            if transport.tls.selected_alpn_protocol() != rh2.ALPN:
-                raise AgentRejectedError(f"it offers no ALPN protocol {rh2.ALPN}")
-            await self._run_tunnel(Tunnel(self._host.reactor, transport, self._config.keepalive))
-        except trio.TooSlowError:
-            log.info("agent closed: no handshake in time", peer=peer)
-        except ssl.SSLError as exc:
-            log.warning("agent refused", peer=peer, error=f"TLS: {exc.reason or exc}")
-            await linger(sock)
-        except AgentRejectedError as exc:
-            log.warning("agent refused", peer=peer, error=str(exc))
-        except (OSError, EOFError) as exc:
-            log.info("agent lost amid the handshake", peer=peer, error=str(exc))
-        except Exception:  # a bug: it ends this tunnel alone
-            log.exception("agent failed", peer=peer)
-        finally:
-            sock.close()
-
-    async def _run_tunnel(self, tunnel: Tunnel) -> None:
-        async with trio.open_nursery() as nursery:
-            await nursery.start(self._run_session, tunnel)
-            await self._admit(tunnel)
-
-    async def _admit(self, tunnel: Tunnel) -> None:
-        """Have the agent say who it is; let it take dials for as long as its session lasts."""
-        session = tunnel.session
-        try:
-            await tunnel.identify(self._server_id)
-        except AgentRejectedError as exc:
-            if not session.over.is_set():
-                log.warning("agent refused", peer=tunnel.peer, error=str(exc))
-                session.refuse(str(exc))
-            return
-        log.info("agent connected", agent=tunnel.info.agent_id, peer=tunnel.peer)
-        with self._registry.joined(tunnel):
-            await session.over.wait()
-
-    async def _run_session(
-        self, tunnel: Tunnel, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> None:
-        try:
-            await tunnel.session.run(task_status=task_status)
-        except SessionError as exc:
-            log.warning("agent lost", agent=tunnel.info.agent_id, peer=tunnel.peer, error=str(exc))
-        else:
-            log.info("agent left", agent=tunnel.info.agent_id, peer=tunnel.peer)
 
     # -- for the control socket ---------------------------------------------------------------
 
@@ -169,9 +157,9 @@ class ServerRole(Role):
                 "peer": tunnel.peer,
                 "version": tunnel.info.version,
                 "since": tunnel.since,
-                "rtt_ms": None if tunnel.session.rtt is None else tunnel.session.rtt * 1000,
+                "rtt_ms": None if tunnel.rtt is None else tunnel.rtt * 1000,
                 "conns": tunnel.conns,
-                "state": "draining" if tunnel.session.draining else "ready",
+                "state": tunnel.state,
             }
             for tunnel in self._registry.tunnels
         ]
@@ -182,7 +170,7 @@ class ServerRole(Role):
     async def dial_local(
         self, sock: socket.socket, host: str, port: int, accept: Callable[[str], bytes]
     ) -> None:
-        async def carry(end: StreamEnd, conn: Conn) -> None:
+        async def carry(end: DialledEnd, conn: Conn) -> None:
             stream = TransportStream(LocalTransport(sock))
             try:
                 await stream.send_all(accept(conn.agent))

@@ -1,4 +1,4 @@
-"""A tunnel as the server sees it: the live link to one agent, and dials through it."""
+"""A native tunnel as the server sees it: a session to one agent, a stream for each connection."""
 
 import time
 
@@ -8,8 +8,15 @@ from frames import LocalProtocolError, Role
 from tunneld import agentinfo, rh2
 from tunneld.accepting import peer_of
 from tunneld.agentinfo import AgentInfo, AgentInfoError
-from tunneld.dialing import NO_AGENT, TIMEOUT, TUNNEL_LOST, DialError, join_authority
-from tunneld.identity import names_of_der
+from tunneld.dialing import (
+    BAD_ADDRESS,
+    NO_AGENT,
+    TUNNEL_LOST,
+    DialError,
+    join_authority,
+    split_authority,
+)
+from tunneld.identifiers import parse_identifiers
 from tunneld.reactor import Reactor
 from tunneld.server.claims import Claims
 from tunneld.session import Session
@@ -24,17 +31,23 @@ class AgentRejectedError(Exception):
     """The agent may not join; the text says why."""
 
 
-class Tunnel:
-    """One agent's live link. `identify` first; then `dial` until `session` is over."""
+class NativeTunnel:
+    """One agent's live link. `identify` first; then `dial` until `session` is over.
 
-    def __init__(self, reactor: Reactor, transport: TlsTransport, keepalive: float) -> None:
+    Args:
+      server_count: how many servers there are, for the agent to connect to.
+    """
+
+    def __init__(
+        self, reactor: Reactor, transport: TlsTransport, keepalive: float, server_count: int
+    ) -> None:
         self.peer = peer_of(transport.sock)
         self.since = time.time()
         self.info = AgentInfo(agent_id="")
-        self.claims = Claims("")
+        self.claims = Claims({})
         self.conns = 0
-        """Relays and dials under way."""
-        self.allowed_ids = names_of_der(transport.tls.getpeercert(binary_form=True))
+        self.dials = 0
+        self._server_count = server_count
         self.session = Session(
             reactor,
             transport,
@@ -47,26 +60,34 @@ class Tunnel:
 
     @property
     def usable(self) -> bool:
-        """Whether a dial can go this way now."""
         return self.session.usable
+
+    @property
+    def draining(self) -> bool:
+        return self.session.draining
+
+    @property
+    def state(self) -> str:
+        return "draining" if self.session.draining else "ready"
+
+    @property
+    def rtt(self) -> float | None:
+        return self.session.rtt
+
+    def drain(self) -> None:
+        self.session.drain()
 
     async def identify(self, server_id: str) -> None:
         """Ask the agent who it is.
 
         Raises:
-          AgentRejectedError: no answer in time, an unusable one, or an id that the agent's
-            certificate does not allow.
+          AgentRejectedError: no answer in time, or an unusable one.
         """
         try:
             self.info = AgentInfo.decode(await self._ask(server_id))
         except AgentInfoError as exc:
             raise AgentRejectedError(str(exc)) from exc
-        if self.info.agent_id not in self.allowed_ids:
-            allowed = ", ".join(self.allowed_ids) or "none"
-            raise AgentRejectedError(
-                f"agent id {self.info.agent_id!r} is not one its certificate allows: {allowed}"
-            )
-        self.claims = Claims(self.info.identifiers)
+        self.claims = Claims(parse_identifiers(self.info.identifiers))
 
     async def _ask(self, server_id: str) -> bytes:
         """The body of the agent's answer."""
@@ -76,7 +97,7 @@ class Tunnel:
             (b":authority", b"agent"),
             (b":path", agentinfo.PATH),
             (agentinfo.SERVER_ID, server_id.encode()),
-            (agentinfo.SERVER_COUNT, b"1"),
+            (agentinfo.SERVER_COUNT, b"%d" % self._server_count),
         ]
         try:
             end = self.session.open(head, end_stream=True)
@@ -97,13 +118,12 @@ class Tunnel:
             raise AgentRejectedError(f"asked who it is, it answers {end.response.status}")
         return body
 
-    async def dial(self, host: str, port: int, timeout: float) -> StreamEnd:
-        """Have the agent connect to ``host:port``.
-
-        Raises:
-          DialError: it could not, in time or at all.
-        """
-        authority = join_authority(host, port)
+    async def dial(self, address: str, protocol: str, timeout: float) -> StreamEnd:
+        """As `tunneld.server.registry.Tunnel`; a CONNECT says no protocol, so it must be tcp."""
+        if protocol != "tcp":
+            text = f"dial: unknown network {protocol}: agent {self.info.agent_id} knows tcp"
+            raise DialError(BAD_ADDRESS, text)
+        authority = join_authority(*split_authority(address))
         try:
             end = self.session.open([(b":method", b"CONNECT"), (b":authority", authority.encode())])
         except LocalProtocolError as exc:
@@ -111,9 +131,6 @@ class Tunnel:
         try:
             with trio.fail_after(timeout):
                 await end.arrived.wait()
-        except trio.TooSlowError:
-            text = f"dial tcp {authority}: no answer of agent {self.info.agent_id} in {timeout:g} s"
-            raise DialError(TIMEOUT, text) from None
         finally:
             if end.response is None:
                 end.abort()

@@ -109,7 +109,7 @@ async def test_another_method_is_405_and_leaves_nothing(world: World) -> None:
 
 def ends_of_clients(world: World) -> int:
     """Streams that the server's HTTP/2 sessions know of."""
-    return sum(len(session.ends) for session in world.server._http2._sessions)
+    return sum(len(session.ends) for session in world.server._frontends._http2._sessions)
 
 
 async def test_a_dial_that_fails_says_why(world: World) -> None:

@@ -1,5 +1,6 @@
 """Which tunnel takes a dial."""
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import cast
 
@@ -7,28 +8,42 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from tunneld.agentinfo import AgentInfo
 from tunneld.dialing import NO_AGENT, DialError
+from tunneld.identifiers import parse_identifiers
 from tunneld.server.claims import Claims
-from tunneld.server.registry import Registry
-from tunneld.server.tunnel import Tunnel
+from tunneld.server.registry import Registry, Tunnel
 
 
 class FakeTunnel:
     """As much of one as the choice looks at."""
 
-    def __init__(self, identifiers: str = "", conns: int = 0, *, usable: bool = True) -> None:
-        self.claims = Claims(identifiers)
+    def __init__(
+        self,
+        identifiers: str = "",
+        conns: int = 0,
+        *,
+        usable: bool = True,
+        draining: bool = False,
+        agent_id: str = "a",
+    ) -> None:
+        self.info = AgentInfo(agent_id)
+        self.claims = Claims(parse_identifiers(identifiers))
         self.conns = conns
+        self.dials = 0
         self.usable = usable
-        self.session = self
+        self.draining = draining
         self.drained = 0
 
     def drain(self) -> None:
         self.drained += 1
 
 
-def choose(host: str, *tunnels: FakeTunnel) -> FakeTunnel:
-    registry = Registry()
+ALL = ("destHost", "defaultRoute", "default")
+
+
+def choose(host: str, *tunnels: FakeTunnel, strategies: Sequence[str] = ALL) -> FakeTunnel:
+    registry = Registry(strategies)
     with ExitStack() as stack:
         for tunnel in tunnels:
             stack.enter_context(registry.joined(cast(Tunnel, tunnel)))
@@ -52,9 +67,44 @@ def test_of_equals_the_least_loaded_is_taken_then_the_oldest() -> None:
     assert choose("a", busy, first, second) is first
 
 
-def test_one_that_drains_is_passed_over() -> None:
-    draining, other = FakeTunnel("host=a", usable=False), FakeTunnel()
-    assert choose("a", draining, other) is other
+def test_one_that_takes_no_dials_is_passed_over() -> None:
+    unusable, other = FakeTunnel("host=a", usable=False), FakeTunnel()
+    assert choose("a", unusable, other) is other
+
+
+def test_one_that_drains_is_the_last_resort_of_its_strategy() -> None:
+    draining, busy = FakeTunnel(draining=True), FakeTunnel(conns=9)
+    assert choose("a", draining, busy) is busy
+    assert choose("a", draining) is draining
+    claiming = FakeTunnel("host=a", draining=True)
+    assert choose("a", claiming, busy) is claiming
+
+
+def test_only_the_strategies_that_are_configured_count() -> None:
+    anything, route, exact = FakeTunnel(), FakeTunnel("default-route=true"), FakeTunnel("host=a")
+    agents = (anything, route, exact)
+    assert choose("a", *agents, strategies=["default"]) is anything
+    assert choose("a", *agents, strategies=["defaultRoute", "destHost"]) is route
+    assert choose("a", *agents, strategies=["destHost"]) is exact
+    with pytest.raises(DialError, match="none of those connected takes it: destHost"):
+        choose("b", *agents, strategies=["destHost"])
+
+
+def test_equally_loaded_agents_take_turns() -> None:
+    first, second = FakeTunnel(), FakeTunnel()
+    first.dials = 1
+    assert choose("a", first, second) is second
+
+
+def test_readiness_is_told_by_strategy() -> None:
+    registry = Registry(("destHost", "default"))
+    assert registry.ready_backends() == {"destHost": 0, "default": 0}
+    with registry.joined(cast(Tunnel, FakeTunnel(agent_id="x"))):
+        assert registry.ready_backends() == {"destHost": 0, "default": 1}
+        assert not registry.ready
+        with registry.joined(cast(Tunnel, FakeTunnel("host=a&ipv4=1.2.3.4", agent_id="x"))):
+            assert registry.ready_backends() == {"destHost": 2, "default": 1}
+            assert registry.ready
 
 
 def test_without_a_tunnel_it_is_said_why() -> None:
@@ -66,7 +116,7 @@ def test_without_a_tunnel_it_is_said_why() -> None:
 
 
 async def test_draining_waits_for_the_last_to_go() -> None:
-    registry = Registry()
+    registry = Registry(ALL)
     await registry.drain()
     tunnels = [FakeTunnel(), FakeTunnel()]
     done = trio.Event()

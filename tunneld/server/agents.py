@@ -1,0 +1,258 @@
+"""A server's listener for agents: native ones (``rh2``) and konnectivity's (``h2``); the ALPN
+protocol decides."""
+
+import socket
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import TypeAlias
+
+import structlog
+import trio
+
+from frames import Headers, Limits, Role, Setting
+from frames.grpc import GrpcError, Request, Status, response_headers
+from tunneld import rh2
+from tunneld.accepting import peer_of
+from tunneld.agentinfo import AgentInfo
+from tunneld.identifiers import IdentifiersError, parse_foreign_identifiers
+from tunneld.identity import names_of_der
+from tunneld.reactor import Reactor
+from tunneld.server.claims import Claims
+from tunneld.server.grpcserver import GrpcServer
+from tunneld.server.packettunnel import PacketTunnel
+from tunneld.server.registry import Registry
+from tunneld.server.tunnel import AgentRejectedError, NativeTunnel
+from tunneld.session import Session, SessionError
+from tunneld.streamend import StreamEnd
+from tunneld.telemetry import CONNECT, ServerTelemetry
+from tunneld.transport.stream import handshake, linger
+from tunneld.transport.tls import TlsTransport
+
+log = structlog.get_logger(__name__)
+
+H2 = "h2"
+ALPN = [rh2.ALPN, H2]
+
+Authenticate: TypeAlias = Callable[[Sequence[str]], Awaitable[None]]
+"""Takes the values of an agent's ``authorization``; raises `AgentRejectedError` to refuse it."""
+
+_SETTINGS: dict[int, int] = {Setting.INITIAL_WINDOW_SIZE: 1 << 20}
+_RECEIVE_WINDOW = 16 * 1024 * 1024
+"""Octets: of a konnectivity agent's stream, which all its connections share, and of the whole."""
+
+
+class AgentServer:
+    """Serves the agents of a server.
+
+    Args:
+      server_count: how many servers there are, for agents to connect to.
+      keepalive: seconds (`Session`).
+      timeout: seconds for an agent's TLS handshake.
+      grace: seconds (`PacketTunnel`).
+      any_agent_id: whether an agent may take an id that its certificate does not name.
+    """
+
+    authenticate: Authenticate | None = None
+    """Asked, if set, before an agent may join."""
+
+    def __init__(
+        self,
+        reactor: Reactor,
+        registry: Registry,
+        telemetry: ServerTelemetry,
+        server_id: str,
+        *,
+        server_count: int,
+        keepalive: float,
+        timeout: float,
+        grace: float,
+        any_agent_id: bool,
+    ) -> None:
+        self._reactor = reactor
+        self._registry = registry
+        self._telemetry = telemetry
+        self._server_id = server_id
+        self._server_count = server_count
+        self._keepalive = keepalive
+        self._timeout = timeout
+        self._grace = grace
+        self._any_agent_id = any_agent_id
+
+    async def serve(self, context: ssl.SSLContext, sock: socket.socket) -> None:
+        """One agent's connection, from its handshake to its end."""
+        peer = peer_of(sock)
+        transport = TlsTransport(sock, context, server_side=True)
+        try:
+            with trio.fail_after(self._timeout):
+                await handshake(transport)
+            await self._protocol(transport)(transport, peer)
+        except trio.TooSlowError:
+            log.info("agent closed: no handshake in time", peer=peer)
+        except ssl.SSLError as exc:
+            log.warning("agent refused", peer=peer, error=f"TLS: {exc.reason or exc}")
+            await linger(sock)
+        except AgentRejectedError as exc:
+            log.warning("agent refused", peer=peer, error=str(exc))
+        except (OSError, EOFError) as exc:
+            log.info("agent lost amid the handshake", peer=peer, error=str(exc))
+        except Exception:  # a bug: it ends this connection alone
+            log.exception("agent failed", peer=peer)
+        finally:
+            sock.close()
+
+    def _protocol(self, transport: TlsTransport) -> Callable[[TlsTransport, str], Awaitable[None]]:
+        match transport.tls.selected_alpn_protocol():
+            case rh2.ALPN:
+                return self._native
+            case "h2":
+                return self._konnectivity
+        raise AgentRejectedError(f"it offers no ALPN protocol of {', '.join(ALPN)}")
+
+    async def _admit(self, info: AgentInfo, allowed: Sequence[str], tokens: Sequence[str]) -> None:
+        """Refuse an agent that may not be who it says it is.
+
+        Args:
+          allowed: ids that its certificate names.
+        """
+        if self.authenticate is not None:
+            await self.authenticate(tokens)
+        if not self._any_agent_id and info.agent_id not in allowed:
+            names = ", ".join(allowed) or "none"
+            text = f"agent id {info.agent_id!r} is not one its certificate allows: {names}"
+            raise AgentRejectedError(text)
+
+    # -- native -------------------------------------------------------------------------------
+
+    async def _native(self, transport: TlsTransport, peer: str) -> None:
+        tunnel = NativeTunnel(self._reactor, transport, self._keepalive, self._server_count)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(self._run_native, tunnel)
+            await self._join_native(tunnel, allowed_ids(transport))
+
+    async def _join_native(self, tunnel: NativeTunnel, allowed: Sequence[str]) -> None:
+        """Have the agent say who it is; let it take dials for as long as its session lasts."""
+        session = tunnel.session
+        try:
+            await tunnel.identify(self._server_id)
+            token = tunnel.info.authorization
+            await self._admit(tunnel.info, allowed, [token] if token else [])
+        except AgentRejectedError as exc:
+            if not session.over.is_set():
+                log.warning("agent refused", peer=tunnel.peer, error=str(exc))
+                session.refuse(str(exc))
+            return
+        log.info("agent connected", agent=tunnel.info.agent_id, peer=tunnel.peer)
+        with self._registry.joined(tunnel):
+            await session.over.wait()
+
+    async def _run_native(
+        self, tunnel: NativeTunnel, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        try:
+            await tunnel.session.run(task_status=task_status)
+        except SessionError as exc:
+            log.warning("agent lost", agent=tunnel.info.agent_id, peer=tunnel.peer, error=str(exc))
+        else:
+            log.info("agent left", agent=tunnel.info.agent_id, peer=tunnel.peer)
+
+    # -- konnectivity -------------------------------------------------------------------------
+
+    async def _konnectivity(self, transport: TlsTransport, peer: str) -> None:
+        connect = partial(self._connect, peer, allowed_ids(transport))
+        server = GrpcServer("AgentService", "Connect", connect)
+        async with trio.open_nursery() as calls:  # they end with the session
+
+            def on_request(end: StreamEnd, headers: Headers) -> None:
+                calls.start_soon(server.serve, end, headers)
+
+            session = Session(
+                self._reactor,
+                transport,
+                Role.SERVER,
+                settings=_SETTINGS,
+                limits=Limits(max_concurrent_streams=16),
+                receive_window=_RECEIVE_WINDOW,
+                keepalive=self._keepalive,
+                on_request=on_request,
+            )
+            try:
+                await session.run()
+            except SessionError as exc:
+                log.debug("connection of an agent ended", peer=peer, error=str(exc))
+
+    async def _connect(
+        self, peer: str, allowed: Sequence[str], end: StreamEnd, request: Request
+    ) -> None:
+        """One AgentService/Connect: an agent, for as long as its stream lasts."""
+        self._telemetry.grpc_connections[CONNECT] += 1
+        try:
+            tunnel = await self._welcome(peer, allowed, end, request)
+            log.info("agent connected", agent=tunnel.info.agent_id, peer=peer, protocol="h2")
+            try:
+                with self._registry.joined(tunnel):
+                    tunnel.start()
+                    await tunnel.over.wait()
+            finally:
+                tunnel.close("the server is shutting down")
+            if tunnel.error is not None:
+                log.warning(
+                    "agent lost", agent=tunnel.info.agent_id, peer=peer, error=tunnel.error.message
+                )
+                raise tunnel.error
+            log.info("agent left", agent=tunnel.info.agent_id, peer=peer)
+        finally:
+            self._telemetry.grpc_connections[CONNECT] -= 1
+
+    async def _welcome(
+        self, peer: str, allowed: Sequence[str], end: StreamEnd, request: Request
+    ) -> PacketTunnel:
+        """Check who comes, and answer.
+
+        Raises:
+          GrpcError: with upstream's status and texts.
+        """
+        try:
+            info, claims = _introduce(request)
+            tokens = [
+                value.decode("latin-1") for value in request.metadata.get(b"authorization", [])
+            ]
+            await self._admit(info, allowed, tokens)
+        except AgentRejectedError as exc:
+            log.warning("agent refused", peer=peer, error=str(exc))
+            raise GrpcError(Status.UNKNOWN, str(exc)) from exc
+        server = [
+            (b"serverid", self._server_id.encode()),
+            (b"servercount", b"%d" % self._server_count),
+        ]
+        end.respond(response_headers(request.content_type, server))
+        return PacketTunnel(end, self._reactor, self._telemetry, info, claims, peer, self._grace)
+
+
+def allowed_ids(transport: TlsTransport) -> list[str]:
+    """Agent ids that the peer's certificate names."""
+    return names_of_der(transport.tls.getpeercert(binary_form=True))
+
+
+def _introduce(request: Request) -> tuple[AgentInfo, Claims]:
+    """What an agent says of itself in its metadata; the texts are upstream's."""
+    ids = _texts(request, b"agentid")
+    if len(ids) != 1:
+        text = f"expected one agent ID in the context, got [{' '.join(ids)}]"
+        raise AgentRejectedError(text)
+    identifiers = _texts(request, b"agentidentifiers")
+    if len(identifiers) > 1:
+        shown = " ".join(identifiers)
+        text = f"expected at most one set of agent identifiers in the context, got [{shown}]"
+        raise AgentRejectedError(text)
+    text = "".join(identifiers)
+    try:
+        claims = Claims(parse_foreign_identifiers(text))
+    except IdentifiersError as exc:
+        raise AgentRejectedError(str(exc)) from exc
+    version = request.user_agent.decode("latin-1")
+    return AgentInfo(agent_id=ids[0], identifiers=text, version=version), claims
+
+
+def _texts(request: Request, name: bytes) -> list[str]:
+    return [value.decode("utf-8", "replace") for value in request.metadata.get(name, [])]
