@@ -77,23 +77,6 @@ def check_profiling(profiling: bool, contention: bool) -> None:
         )
 
 
-def parse_labels(text: str) -> dict[str, str]:
-    """Labels as ``key=value,key=value``.
-
-    Raises:
-      OptionsError: nothing, or not such a list.
-    """
-    if not text:
-        raise OptionsError("empty string provided")
-    labels = {}
-    for pair in text.split(","):
-        parts = pair.split("=")
-        if len(parts) != 2:
-            raise OptionsError(f"invalid label format: {pair}")
-        labels[parts[0].strip()] = parts[1].strip()
-    return labels
-
-
 def check_query(text: str, keys: frozenset[str]) -> None:
     """``text`` is URL query text, with no keys but these. Values are not looked at.
 

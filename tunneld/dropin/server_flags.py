@@ -3,6 +3,7 @@
 import uuid
 from dataclasses import dataclass
 
+from tunneld.config import Strategy
 from tunneld.dropin.checks import (
     HIGHEST_PORT,
     LOWEST_PORT,
@@ -12,7 +13,6 @@ from tunneld.dropin.checks import (
     check_pair,
     check_profiling,
     check_size,
-    parse_labels,
 )
 from tunneld.dropin.duration import HOUR, format_duration
 from tunneld.dropin.flagtable import flag
@@ -24,31 +24,25 @@ GRPC = "grpc"
 HTTP_CONNECT = "http-connect"
 """Values of ``--mode``."""
 
-STRATEGIES = ("default", "destHost", "defaultRoute")
+STRATEGIES: tuple[Strategy, ...] = ("default", "destHost", "defaultRoute")
 
-TLS_VERSIONS = {"VersionTLS10": "1.0", "VersionTLS11": "1.1", "VersionTLS12": "1.2"} | {
-    "VersionTLS13": "1.3"
-}
-"""Version numbers by their names in Go."""
+TLS_VERSIONS = ("VersionTLS10", "VersionTLS11", "VersionTLS12", "VersionTLS13")
+OLD_TLS_VERSIONS = TLS_VERSIONS[:2]
 
-CIPHERS = {
-    "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256": "ECDHE-RSA-AES128-GCM-SHA256",
-    "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384": "ECDHE-RSA-AES256-GCM-SHA384",
-    "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-RSA-CHACHA20-POLY1305",
-    "TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA": "ECDHE-RSA-AES128-SHA",
-    "TLS_ECDHE_RSA_WITH_AES_256_CBC_SHA": "ECDHE-RSA-AES256-SHA",
-    "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256": "ECDHE-ECDSA-AES128-GCM-SHA256",
-    "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384": "ECDHE-ECDSA-AES256-GCM-SHA384",
-    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256": "ECDHE-ECDSA-CHACHA20-POLY1305",
-    "TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA": "ECDHE-ECDSA-AES128-SHA",
-    "TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA": "ECDHE-ECDSA-AES256-SHA",
-}
-"""OpenSSL's names of the TLS 1.2 ciphers by their names in Go."""
-
-TLS13_CIPHERS = frozenset(
-    {"TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256"}
+_EXCHANGES = ("TLS_ECDHE_RSA_WITH_", "TLS_ECDHE_ECDSA_WITH_")
+CIPHERS = tuple(
+    exchange + cipher
+    for exchange in _EXCHANGES
+    for cipher in ("AES_128_GCM_SHA256", "AES_256_GCM_SHA384", "CHACHA20_POLY1305_SHA256")
 )
-"""Accepted without effect, as in Go."""
+CBC_CIPHERS = tuple(
+    exchange + cipher
+    for exchange in _EXCHANGES
+    for cipher in ("AES_128_CBC_SHA", "AES_256_CBC_SHA")
+)
+"""Accepted by Go, but not in HTTP/2's use (RFC 9113 section 9.2.2)."""
+TLS13_CIPHERS = ("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384", "TLS_CHACHA20_POLY1305_SHA256")
+"""Accepted without effect, as by Go."""
 
 
 def _draw_id() -> str:
@@ -135,10 +129,13 @@ class ServerOptions(KlogOptions):
         STRINGS,
         (),
         "TLS 1.2 cipher suites to allow, by their names in Go, with commas between; empty: those "
-        "of HTTP/2",
+        "that HTTP/2 allows, and no others can be",
     )
     tls_min_version: str = flag(
-        STRING, "", f"least version of TLS: {', '.join(TLS_VERSIONS)}; empty: VersionTLS12"
+        STRING,
+        "",
+        "least version of TLS: VersionTLS12 or VersionTLS13; empty: the former; VersionTLS10 and "
+        "VersionTLS11 are taken for it",
     )
     xfr_channel_size: int = flag(
         INT, 10, "packets to queue; no effect here: queues are bounded by octets, per connection"
@@ -207,7 +204,7 @@ def check(options: ServerOptions) -> list[str]:
     check_size(options.xfr_channel_size)
     warnings += _check_tls(options)
     if options.enable_lease_controller:
-        parse_labels(options.lease_label)
+        _check_labels(options.lease_label)
     _check_durations(options)
     return warnings
 
@@ -279,14 +276,26 @@ def _check_tls(options: ServerOptions) -> list[str]:
             f"unsupported TLS version {quote(version)}, supported values are: "
             + ", ".join(TLS_VERSIONS)
         )
+    warnings = []
+    if version in OLD_TLS_VERSIONS:
+        warnings.append(f"--tls-min-version={version} is insecure: VersionTLS12 it is")
     for cipher in options.cipher_suites:
-        if cipher not in CIPHERS and cipher not in TLS13_CIPHERS:
+        if cipher in CBC_CIPHERS:
+            warnings.append(f"cipher suite {cipher} is left out: HTTP/2 does not allow it")
+        elif cipher not in CIPHERS and cipher not in TLS13_CIPHERS:
             raise OptionsError(
                 f"cipher suite {cipher} not supported, doesn't exist or considered as insecure"
             )
-    if version in ("VersionTLS10", "VersionTLS11"):
-        return [f"--tls-min-version={version} is below TLS 1.2 and is considered insecure"]
-    return []
+    return warnings
+
+
+def _check_labels(text: str) -> None:
+    from tunneld.kube import parse_labels  # imported only where leases are kept
+
+    try:
+        parse_labels(text)
+    except ValueError as exc:
+        raise OptionsError(str(exc)) from exc
 
 
 def _check_durations(options: ServerOptions) -> None:

@@ -11,7 +11,7 @@ from tests.tunneld.dropin import upstream
 from tunneld.dropin.checks import OptionsError
 from tunneld.dropin.flagtable import flags_of, options, read
 from tunneld.dropin.pflag import FlagError
-from tunneld.dropin.server_flags import CIPHERS, TLS13_CIPHERS, ServerOptions, check
+from tunneld.dropin.server_flags import CBC_CIPHERS, CIPHERS, TLS13_CIPHERS, ServerOptions, check
 
 
 def load(*arguments: str, environment: Mapping[str, str] | None = None) -> ServerOptions:
@@ -198,6 +198,12 @@ def test_numbers_that_are_no_ports_are_refused(port: int, kind: str) -> None:
 @pytest.mark.parametrize("name", [*CIPHERS, *TLS13_CIPHERS])
 def test_the_ciphers_of_go_are_accepted(name: str) -> None:
     assert check(load(TCP, f"--cipher-suites={name}")) == []
+
+
+@pytest.mark.parametrize("name", CBC_CIPHERS)
+def test_ciphers_that_http2_does_not_allow_earn_a_warning(name: str) -> None:
+    (warning,) = check(load(TCP, f"--cipher-suites={name},{CIPHERS[0]}"))
+    assert name in warning
 
 
 @pytest.mark.parametrize("version", ["VersionTLS10", "VersionTLS11"])
