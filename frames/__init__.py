@@ -1,6 +1,7 @@
 """The tunnel's byte formats: sans-IO, no clock, no logging.
 
 HTTP/2 (RFC 9113), hand-written for both roles: see `connection.Connection` for the way in.
+What konnectivity has within it: `packet` and `grpc`, each a module to import names from.
 """
 
 from frames.buffered import BufferedConnection

@@ -35,8 +35,8 @@ def parse_timeout(value: bytes) -> float:
 
 
 def format_timeout(timeout: float) -> bytes:
-    """Seconds in the finest unit that takes no more than eight digits, rounded up in it; no more
-    than 99,999,998 hours."""
+    """Seconds in the finest unit that takes no more than eight digits, rounded up in it. What is
+    too long even in hours becomes the longest there is."""
     if timeout <= 0:
         return b"0n"
     nanoseconds = max(1, round(min(timeout, _LONGEST) * 10**9))
