@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.interop.konnectivity.cell import Cell, Kind, open_cell
+from tests.interop.konnectivity.cell import QUICK, Cell, Kind, make_cell
 from tests.interop.konnectivity.clients import DialError
 from tests.interop.konnectivity.exchange import (
     IncompleteError,
@@ -70,9 +70,13 @@ def cell(
     request: pytest.FixtureRequest, certificates: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Cell]:
     server, agent, kind = request.param
-    world = World(tmp_path_factory.mktemp("cell"), certificates)
-    with open_cell(world, server, agent, kind) as opened:
-        yield opened
+    world = World(tmp_path_factory.mktemp("cell"), certificates, agent_flags=QUICK)
+    made = make_cell(world, server, agent, kind)
+    try:
+        trio.run(made.start)
+        yield made
+    finally:
+        made.stop()
 
 
 async def test_20_mib_go_both_ways_at_once(cell: Cell) -> None:

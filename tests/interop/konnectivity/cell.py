@@ -1,18 +1,14 @@
 """One cell of the matrix: a server, an agent, and a kind of client."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import StrEnum
-
-import trio
 
 from tests.interop.konnectivity.build import go_programs
 from tests.interop.konnectivity.clients import Bridge, Client, Connect
 from tests.interop.konnectivity.programs import Agent, Maker, Mode, Server, World
 
-AGENT_FLAGS = ["--sync-interval=200ms", "--sync-interval-cap=1s", "--probe-interval=200ms"]
-"""The same loops as by default, but sooner, so that a test run does not wait."""
+QUICK = ("--sync-interval=200ms", "--sync-interval-cap=1s", "--probe-interval=200ms")
+"""For an agent: the same loops as by default, but sooner, so that a test run does not wait."""
 
 
 class Kind(StrEnum):
@@ -43,10 +39,16 @@ class Cell:
         await self.server.ready()
         await self.agent.ready()
 
-    def another_agent(self, agent_id: str) -> Agent:
+    def another_agent(self, name: str, *, agent_id: str = "", flags: tuple[str, ...] = ()) -> Agent:
         """Not started yet."""
-        port = self.server.agent_port
-        return Agent(self.world, self.agent.maker, port, agent_id=agent_id, name=agent_id)
+        return Agent(
+            self.world,
+            self.agent.maker,
+            self.server.agent_port,
+            agent_id=agent_id or name,
+            name=name,
+            flags=flags,
+        )
 
     def stop(self) -> None:
         self.client.close()
@@ -54,21 +56,8 @@ class Cell:
         self.server.kill()
 
 
-@contextmanager
-def open_cell(world: World, server: Maker, agent: Maker, kind: Kind) -> Iterator[Cell]:
-    """A cell whose processes run, and are ready."""
-    made = make_cell(world, server, agent, kind)
-    try:
-        trio.run(made.start)
-        yield made
-    finally:
-        made.stop()
-
-
 def make_cell(world: World, server: Maker, agent: Maker, kind: Kind) -> Cell:
     """A cell of which only the client's process runs, if it has one."""
-    flags = {"agent": [*AGENT_FLAGS, *world.flags.get("agent", [])]}
-    world = replace(world, flags={**world.flags, **flags})
     the_server = Server(world, server, kind.mode, uds=kind is Kind.CONNECT_UNIX)
     the_agent = Agent(world, agent, the_server.agent_port)
     return Cell(world, the_server, the_agent, make_client(world, the_server, kind), kind)

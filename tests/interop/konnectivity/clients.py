@@ -7,9 +7,11 @@ anything behind the reply's head.
 
 import json
 import ssl
+import struct
 import subprocess
 from abc import ABC, abstractmethod
 from pathlib import Path
+from socket import SO_LINGER, SOL_SOCKET
 from typing import NamedTuple
 
 import trio
@@ -115,6 +117,8 @@ class Connect(Client):
         self.place = place
         self.context = ssl.create_default_context(cafile=str(pki / "frontend/ca.crt"))
         self.context.load_cert_chain(pki / "frontend/client.crt", pki / "frontend/client.key")
+        self.abandons_by_reset = False
+        """Whether a cancelled dial on TLS ends with a RST."""
 
     async def dial(self, address: str, timeout: float = 0) -> trio.abc.Stream:
         with trio.move_on_after(timeout or float("inf")):
@@ -125,6 +129,9 @@ class Connect(Client):
             try:
                 await _connect(stream, address)
             except BaseException:
+                if self.abandons_by_reset and isinstance(stream, trio.SSLStream):
+                    linger = struct.pack("ii", 1, 0)
+                    stream.transport_stream.setsockopt(SOL_SOCKET, SO_LINGER, linger)
                 await trio.aclose_forcefully(stream)
                 raise
             return stream

@@ -1,8 +1,7 @@
 """Servers and agents, ours and konnectivity's, by the same flags."""
 
-import signal
 import sysconfig
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
@@ -58,13 +57,20 @@ class World:
     directory: Path
     """Short: UNIX sockets lie there."""
     pki: Path
-    flags: dict[str, list[str]] = field(default_factory=dict)
-    """More flags, for ``server`` and ``agent``."""
+    server_flags: tuple[str, ...] = ()
+    agent_flags: tuple[str, ...] = ()
 
 
 class Server(Program):
     def __init__(
-        self, world: World, maker: Maker, mode: Mode, *, uds: bool = False, name: str = "server"
+        self,
+        world: World,
+        maker: Maker,
+        mode: Mode,
+        *,
+        uds: bool = False,
+        agent_address: str = "127.0.0.1",
+        name: str = "server",
     ) -> None:
         self.maker = maker
         self.agent_port = free_port()
@@ -75,14 +81,14 @@ class Server(Program):
             str(program(maker, "server")),
             *_frontend_flags(world, self.place),
             *_tls_flags(world.pki / "agent", "cluster-ca-cert", "cluster-{}", "server"),
-            "--agent-bind-address=127.0.0.1",
+            f"--agent-bind-address={agent_address}",
             f"--agent-port={self.agent_port}",
             "--health-bind-address=127.0.0.1",
             f"--health-port={health}",
             f"--admin-port={admin}",
             *([f"--mode={mode}"] if maker is Maker.GO else []),
             *(["--v=2"] if maker is Maker.GO else []),
-            *world.flags.get("server", []),
+            *world.server_flags,
         ]
         super().__init__(f"{maker} server", argv, world.directory / f"{name}.log", health, admin)
 
@@ -108,30 +114,37 @@ class Agent(Program):
         *,
         agent_id: str = "demo",
         name: str = "agent",
+        host: str = "127.0.0.1",
+        inside: tuple[str, ...] = (),
+        flags: tuple[str, ...] = (),
     ) -> None:
+        """
+        Args:
+          host: where the agent finds the server.
+          inside: a command that runs the agent elsewhere, as ``ip netns exec NAME`` does.
+        """
         self.maker = maker
         self.agent_id = agent_id
         health, admin = free_port(), free_port()
         argv = [
+            *inside,
             str(program(maker, "agent")),
             *_tls_flags(world.pki / "agent", "ca-cert", "agent-{}", "agent"),
-            "--proxy-server-host=127.0.0.1",
+            f"--proxy-server-host={host}",
             f"--proxy-server-port={server_port}",
             f"--agent-id={agent_id}",
             "--health-server-host=127.0.0.1",
             f"--health-server-port={health}",
             f"--admin-server-port={admin}",
             *(["--v=2"] if maker is Maker.GO else []),
-            *world.flags.get("agent", []),
+            *world.agent_flags,
+            *flags,
         ]
         super().__init__(f"{maker} agent", argv, world.directory / f"{name}.log", health, admin)
 
     async def ready(self) -> None:
         """Up and with a server."""
         await wait_for(self, self.health, "/readyz")
-
-    def drain(self) -> None:
-        self.signal(signal.SIGTERM)
 
 
 def _frontend_flags(world: World, place: Place) -> list[str]:

@@ -25,7 +25,10 @@ class Target:
         self.open = 0
         self.accepted = 0
         self.received = 0
+        self.sent = 0
         """Octets, where the handler counts them."""
+        self.go = trio.Event()
+        """What a handler may wait for."""
 
     @property
     def address(self) -> str:
@@ -60,6 +63,13 @@ async def endless(target: Target, stream: trio.SocketStream) -> None:
     await stream.send_all(exchange.ok(1 << 40))
     while True:
         await stream.send_all(exchange.pattern(1 << 16))
+        target.sent += 1 << 16
+
+
+async def read_late(target: Target, stream: trio.SocketStream) -> None:
+    """Read nothing before `Target.go`, and then all."""
+    await target.go.wait()
+    await count(target, stream)
 
 
 async def never_read(target: Target, stream: trio.SocketStream) -> None:

@@ -1,0 +1,102 @@
+"""How dials start, and what is left of those that were given up."""
+
+import socket
+
+import trio
+
+from tests.interop.konnectivity.cell import Kind
+from tests.interop.konnectivity.clients import Client, Connect, DialError, DirtyStartError
+from tests.interop.konnectivity.exchange import IncompleteError, Reader
+from tests.interop.konnectivity.measures.bench import Bench, Row
+from tests.interop.konnectivity.nurseries import open_plain_nursery
+from tests.interop.konnectivity.targets import GREETING, open_target, speak
+
+ABANDONED = 20
+GIVEN_UP_AFTER = 0.5
+SETTLED_AFTER = 8.0
+"""Seconds: an agent dials for 5 s, and the kernel repeats a SYN after 1 s and 3 s."""
+
+
+async def target_speaks_first(bench: Bench) -> list[Row]:
+    """How many dials start with something else than the target's first octets."""
+    rows = []
+    for kind in Kind:
+        async with bench.cell(kind) as cell, open_target(speak) as target:
+            wrong = 0
+            for _ in range(bench.dials):
+                wrong += not await _starts_right(cell.client, target.address)
+        rows.append((f"target speaks first, {kind}: wrong starts", f"{wrong} of {bench.dials}"))
+    return rows
+
+
+async def _starts_right(client: Client, address: str) -> bool:
+    try:
+        stream = await client.dial(address)
+    except DirtyStartError:
+        return False
+    try:
+        with trio.move_on_after(5):
+            return await Reader(stream).exactly(len(GREETING)) == GREETING
+        return False
+    except IncompleteError:
+        return False
+    finally:
+        await trio.aclose_forcefully(stream)
+
+
+async def abandoned_dials(bench: Bench) -> list[Row]:
+    """Connections to a target that nobody has any more: their clients went before it answered."""
+    rows = []
+    for kind in Kind:
+        async with bench.cell(kind) as cell:
+            rows.append(await _abandoned(kind, cell.client))
+            if kind is Kind.CONNECT_TLS and isinstance(cell.client, Connect):
+                cell.client.abandons_by_reset = True
+                rows.append(await _abandoned(f"{kind} by reset", cell.client))
+    return rows
+
+
+async def _abandoned(name: str, client: Client) -> Row:
+    leaked = await _leaked(client)
+    return f"dials abandoned while pending, {name}: leaked", f"{leaked} of {ABANDONED}"
+
+
+async def _leaked(client: Client) -> int:
+    """A listener with a full backlog holds the dials; their clients give up; then it accepts."""
+    with trio.socket.from_stdlib_socket(
+        socket.create_server(("127.0.0.1", 0), backlog=0)
+    ) as listener:
+        host, port = listener.getsockname()
+        with socket.create_connection((host, port)):
+            async with open_plain_nursery() as nursery:
+                for _ in range(ABANDONED):
+                    nursery.start_soon(_abandon, client, f"{host}:{port}")
+        return await _left_open(trio.SocketListener(listener))
+
+
+async def _abandon(client: Client, address: str) -> None:
+    with trio.move_on_after(GIVEN_UP_AFTER):
+        try:
+            stream = await client.dial(address)
+        except DialError:
+            return
+        await trio.aclose_forcefully(stream)
+
+
+async def _left_open(listener: trio.SocketListener) -> int:
+    """How many connections are accepted, and not ended by the other side."""
+    left = 0
+
+    async def serve(stream: trio.SocketStream) -> None:
+        nonlocal left
+        left += 1
+        try:
+            while await stream.receive_some():
+                pass
+        except trio.BrokenResourceError:
+            pass
+        left -= 1
+
+    with trio.move_on_after(SETTLED_AFTER):
+        await trio.serve_listeners(serve, [listener])
+    return left
