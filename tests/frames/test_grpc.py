@@ -4,6 +4,7 @@ import pytest
 
 from frames import ErrorCode, Headers
 from frames import headers as http
+from frames.errors import StreamProtocolError
 from frames.grpc import (
     CONTENT_TYPE,
     GrpcError,
@@ -19,7 +20,6 @@ from frames.grpc import (
     trailers_only,
     unimplemented,
 )
-from frames.errors import StreamProtocolError
 
 FROM_GO: Headers = [
     (b":method", b"POST"),
@@ -330,12 +330,13 @@ def test_a_call_ends_as_its_response_says(
     assert status_of_response(headers, trailing) == (status, message)
 
 
+ANOTHER_TYPE = "transport: received unexpected content-type"
 UNEXPECTED = "unexpected HTTP status code received from server:"
 NOT_GRPC: dict[str, tuple[Headers, Status, str]] = {
     "of a gateway": (
         [(b":status", b"503"), (b"content-type", b"text/html")],
         Status.UNAVAILABLE,
-        f'{UNEXPECTED} 503 (Service Unavailable); transport: received unexpected content-type "text/html"',
+        f'{UNEXPECTED} 503 (Service Unavailable); {ANOTHER_TYPE} "text/html"',
     ),
     "without a content type": (
         [(b":status", b"404")],
@@ -345,7 +346,7 @@ NOT_GRPC: dict[str, tuple[Headers, Status, str]] = {
     "of another kind": (
         [(b":status", b"200"), (b"content-type", b"text/plain")],
         Status.UNKNOWN,
-        f'{UNEXPECTED} 200 (OK); transport: received unexpected content-type "text/plain"',
+        f'{UNEXPECTED} 200 (OK); {ANOTHER_TYPE} "text/plain"',
     ),
     "with a status that nobody knows": (
         [(b":status", b"599")],
