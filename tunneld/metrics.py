@@ -1,9 +1,9 @@
 """Prometheus' view of `tunneld.telemetry`: konnectivity's metrics to the letter, and our own.
 
 Names, HELP texts, types, labels and buckets are those of apiserver-network-proxy v0.36.0
-(pkg/server/metrics, pkg/agent/metrics). ``connection_duration_seconds`` came later; its HELP text is
-ours. Where Go shows a series with its first event, ours may show it as 0 before. ``go_*`` has no
-counterpart; ``process_*`` is there, and ``python_*``.
+(pkg/server/metrics, pkg/agent/metrics). ``connection_duration_seconds`` came later, and its HELP
+text is ours. Where Go shows a series with its first event, ours may show it as 0 before. ``go_*``
+has no counterpart; ``process_*`` is there, and ``python_*``.
 """
 
 from collections.abc import Iterator
