@@ -25,6 +25,8 @@ def _mistake(url: str, schemes: tuple[str, ...], expected: str, *, with_user: bo
         return f"is no URL: {exc}, {expected}"
     if parsed.scheme not in schemes or not parsed.host:
         return f"is no URL of that kind: scheme {shown(parsed.scheme)}, {expected}"
+    if parsed.port is not None and not 0 < parsed.port < 65536:
+        return f"has port {parsed.port}, expected 1 to 65535"
     if parsed.userinfo and not with_user:
         return f"has a user name in it, {expected}"
     if parsed.query or parsed.fragment:

@@ -9,6 +9,7 @@ import trio
 from msgspec import Struct
 
 from tunneld.kube.errors import KubeError
+from tunneld.kube.failures import translated
 
 MAX_BODY = 16 << 20
 """Octets of a whole body: a list of some ten thousand leases."""
@@ -40,10 +41,15 @@ class Body:
         self._chunks: AsyncIterator[bytes] = response.aiter_raw()
 
     async def receive(self) -> bytes:
-        """The next octets; none at the end."""
-        async for chunk in self._chunks:
-            if chunk:
-                return chunk
+        """The next octets; none at the end.
+
+        Raises:
+          KubeError: the connection broke.
+        """
+        with translated(self._response.request):
+            async for chunk in self._chunks:
+                if chunk:
+                    return chunk
         return b""
 
     async def receive_all(self, limit: int = MAX_BODY) -> bytes:

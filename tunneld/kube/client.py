@@ -5,7 +5,6 @@ Needs httpx, so `tunneld.kube.opening` imports this module only when there is an
 """
 
 import ipaddress
-import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from types import TracebackType
@@ -19,6 +18,7 @@ from tunneld import __version__
 from tunneld.kube.access import Access
 from tunneld.kube.body import MAX_BODY, Body, Watch, parse_object, status_error
 from tunneld.kube.errors import KubeError
+from tunneld.kube.failures import translated, unanswered
 from tunneld.kube.ratelimit import RateLimiter
 
 TIMEOUT = 10.0
@@ -126,8 +126,7 @@ class KubeClient:
                 body = Body(response)
                 if not response.is_success:
                     raise _refusal(response, await body.receive_all())
-            with _translated(request):
-                yield Watch(body)
+            yield Watch(body)
         finally:
             if body is not None:
                 await body.aclose()
@@ -179,38 +178,10 @@ class KubeClient:
     @contextmanager
     def _bounded(self, request: httpx.Request) -> Iterator[None]:
         try:
-            with _translated(request), trio.fail_after(self._timeout):
+            with translated(request), trio.fail_after(self._timeout):
                 yield
         except trio.TooSlowError as exc:
-            raise _unanswered(request, f"no answer in {self._timeout:g} s") from exc
-
-
-@contextmanager
-def _translated(request: httpx.Request) -> Iterator[None]:
-    try:
-        yield
-    except httpx.HTTPError as exc:
-        raise _unanswered(request, _why(exc)) from exc
-
-
-def _unanswered(request: httpx.Request, why: str) -> KubeError:
-    return KubeError(0, "", f'{request.method.title()} "{request.url}": {why}')
-
-
-def _why(exc: BaseException) -> str:
-    """What lies deepest below an error of httpx, which often has no text of its own."""
-    why = ""
-    cause: BaseException | None = exc
-    while cause is not None:
-        if isinstance(cause, BaseExceptionGroup):  # of attempts to connect
-            cause = cause.exceptions[0]
-            continue
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return f"certificate verify failed: {cause.verify_message}"
-        strerror = cause.strerror if isinstance(cause, OSError) else None
-        why = strerror or str(cause) or why
-        cause = cause.__cause__
-    return why or type(exc).__name__
+            raise unanswered(request, f"no answer in {self._timeout:g} s") from exc
 
 
 def _refusal(response: httpx.Response, data: bytes) -> KubeError:

@@ -123,8 +123,10 @@ def _read_yaml(path: Path, text: str) -> object:
         return yaml.safe_load(text)
     except yaml.MarkedYAMLError as exc:  # its own text quotes the file, which has secrets
         mark = exc.problem_mark
-        where = f" (line {mark.line + 1}, column {mark.column + 1})" if mark else ""
-        raise _error(path, f"is not YAML: {exc.problem}{where}") from exc
+        where = f" at line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        syntax = isinstance(exc, yaml.scanner.ScannerError | yaml.parser.ParserError)
+        what = f": {exc.problem}" if syntax else ""
+        raise _error(path, f"is not YAML{where}{what}") from exc
     except (yaml.YAMLError, ValueError, RecursionError) as exc:
         raise _error(path, "is not YAML") from exc
 

@@ -296,10 +296,12 @@ class DirectTransport(httpx.AsyncBaseTransport):
             json.loads(content) if content else None,
         )
         reply = await self._api.answer(ask)
-        return httpx.Response(reply.status, stream=_Stream(reply))
+        return httpx.Response(reply.status, stream=ReplyStream(reply))
 
 
-class _Stream(httpx.AsyncByteStream):
+class ReplyStream(httpx.AsyncByteStream):
+    """The body of a reply, as httpx takes it."""
+
     def __init__(self, reply: Reply) -> None:
         self._reply = reply
 

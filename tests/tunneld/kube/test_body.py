@@ -38,7 +38,8 @@ class Chunks(httpx.AsyncByteStream):
 
 
 def body_of(chunks: Chunks) -> Body:
-    return Body(httpx.Response(200, stream=chunks))
+    request = httpx.Request("GET", "https://api.test/")
+    return Body(httpx.Response(200, stream=chunks, request=request))
 
 
 async def test_a_whole_body_is_all_of_its_chunks() -> None:
@@ -73,7 +74,7 @@ async def test_a_body_that_nobody_read_is_closed_quietly() -> None:
 async def receive(text: bytes, size: int) -> list[tuple[str, object]]:
     body = body_of(Chunks([text[at : at + size] for at in range(0, len(text), size)]))
     watch = Watch(body)
-    events = []
+    events: list[tuple[str, object]] = []
     while (seen := await watch.receive()) is not None:
         events.append((seen.type, seen.object))
     await body.aclose()

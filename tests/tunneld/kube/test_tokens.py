@@ -59,7 +59,10 @@ async def test_there_must_be_one_bearer_token(api: ApiDouble, reviewer: TokenRev
         ({}, "lookup failed: service account jwt not valid"),
         (user("admin"), "lookup failed: unexpected username format"),
         (user("system:node:a:b:c"), "lookup failed: unexpected username format"),
-        (user("system:node:kube-system:agent"), "lookup failed: username returned is not a service account"),
+        (
+            user("system:node:kube-system:agent"),
+            "lookup failed: username returned is not a service account",
+        ),
         (
             user("system:serviceaccount:other:agent"),
             'lookup failed: incoming request from "other" namespace. Expected "kube-system"',
@@ -70,7 +73,7 @@ async def test_there_must_be_one_bearer_token(api: ApiDouble, reviewer: TokenRev
         ),
         ({**GOOD, "audiences": ["api"]}, 'lookup failed: token is not for audience "tunnel"'),
     ],
-)  # fmt: skip
+)
 async def test_a_token_that_is_not_good_is_refused_as_upstream_does(
     api: ApiDouble, reviewer: TokenReviewer, told: dict[str, Any], why: str
 ) -> None:
