@@ -36,6 +36,18 @@ def parse_address(text: str, lowest_port: int = 1) -> Address:
     return Address(parse_host(host), parse_port(port, lowest_port))
 
 
+def parse_listen_address(text: str) -> Address:
+    """Read ``host:port`` or ``[v6]:port`` of a listener: port 0 lets the kernel choose, and an
+    empty host stands for all addresses of the machine.
+
+    Raises:
+      AddressError: as `parse_address`.
+    """
+    if text.startswith(":"):
+        return Address("", parse_port(text[1:], 0))
+    return parse_address(text, lowest_port=0)
+
+
 def parse_host(host: str) -> str:
     """Check a host, and take the brackets off.
 

@@ -34,15 +34,20 @@ async def listen(address: str) -> list[socket.socket]:
     host, port = parse_listen(address)
     try:
         infos = await trio.socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
     except OSError as exc:
         raise listen_error(address, exc) from exc
     sockets: list[socket.socket] = []
+    failure: OSError | None = None
     for family, kind, protocol, _, where in infos:
         try:
             sock = socket.socket(family, kind, protocol)
-            sockets.append(sock)
+        except OSError as exc:  # such as a machine without IPv6
+            failure = exc
+            continue
+        sockets.append(sock)
+        try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
@@ -53,6 +58,8 @@ async def listen(address: str) -> list[socket.socket]:
             for each in sockets:
                 each.close()
             raise listen_error(address, exc) from exc
+    if not sockets and failure is not None:
+        raise listen_error(address, failure) from failure
     return sockets
 
 

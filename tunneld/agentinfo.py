@@ -7,7 +7,7 @@ there are in headers; the agent answers with a JSON object (`AgentInfo`).
 import msgspec
 
 from tunneld import __version__
-from tunneld.identifiers import parse_identifiers
+from tunneld.identifiers import parse_foreign_identifiers
 
 PATH = b"/.well-known/tunneld/agent"
 SERVER_ID = b"tunneld-server-id"
@@ -44,7 +44,7 @@ class AgentInfo(msgspec.Struct, frozen=True, rename="kebab"):
         """
         try:
             info = msgspec.json.decode(body, type=cls)
-            parse_identifiers(info.identifiers)
+            parse_foreign_identifiers(info.identifiers)
         except (msgspec.DecodeError, ValueError) as exc:
             raise AgentInfoError(f"unusable answer of the agent: {exc}") from exc
         if not info.agent_id or len(info.agent_id) > 253:

@@ -30,7 +30,8 @@ class Frontend(_Table, frozen=True, kw_only=True):
     """A server's listener for clients: TLS with client certificates, or a UNIX socket."""
 
     listen: str
-    """``host:port``, ``[v6]:port``, or ``unix:/path`` (plain, mode 0660, no certificates)."""
+    """``host:port``, ``[v6]:port``, ``:port`` for all addresses, or ``unix:/path`` (plain, mode
+    0660, no certificates)."""
     cert: str = ""
     key: str = ""
     client_ca: str = ""

@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from ctl.address import AddressError, parse_address
+from ctl.address import AddressError, parse_address, parse_listen_address
 from ctl.paths import MAX_SOCKET_PATH
 from tunneld.config import (
     AgentConfig,
@@ -163,7 +163,7 @@ def _credential_problems(role: AgentConfig, path: str) -> Iterator[Problem]:
 
 def _listener_problems(listen: str, path: str) -> Iterator[Problem]:
     try:
-        parse_address(listen, lowest_port=0)
+        parse_listen_address(listen)
     except AddressError as exc:
         yield Problem(path, str(exc))
 

@@ -41,8 +41,8 @@ def parse_identifiers(text: str) -> dict[str, list[str]]:
 
 
 def parse_foreign_identifiers(text: str) -> dict[str, list[str]]:
-    """The same of a konnectivity agent, which may say what we don't know or can't use; that is
-    left out.
+    """The same of an agent of another make or version, which may say what we don't know or can't
+    use; that is left out.
 
     Raises:
       IdentifiersError: not URL query text, as upstream sees it.

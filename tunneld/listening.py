@@ -5,7 +5,7 @@ import socket
 
 import trio
 
-from ctl.address import Address, AddressError, parse_address
+from ctl.address import Address, AddressError, parse_listen_address
 from tunneld.role import RoleError
 
 _ADVICE = {
@@ -24,19 +24,19 @@ async def listen_tcp(listen: str) -> list[trio.SocketListener]:
     """
     address = parse_listen(listen)
     try:
-        return await trio.open_tcp_listeners(address.port, host=address.host)
+        return await trio.open_tcp_listeners(address.port, host=address.host or None)
     except OSError as exc:
         raise listen_error(listen, exc) from exc
 
 
 def parse_listen(listen: str) -> Address:
-    """The host and port of a ``listen`` key; port 0 lets the kernel choose.
+    """The host and port of a ``listen`` key (`parse_listen_address`).
 
     Raises:
       RoleError: not an address.
     """
     try:
-        return parse_address(listen, lowest_port=0)
+        return parse_listen_address(listen)
     except AddressError as exc:
         raise RoleError(f"cannot listen: {exc}") from exc
 

@@ -41,6 +41,8 @@ _READS_PER_TURN = 4
 _MAX_KEPT = 64 * 1024
 _REFILL = 1.0
 """Seconds between the refills of what the peer may do over time."""
+ACK_TIMEOUT = 20.0
+"""Seconds that a peer has to say something after a PING, as with gRPC."""
 _KEEPALIVE_PING = b"keep up?"
 _DRAIN_PING = b"drained?"
 
@@ -61,8 +63,9 @@ class Session:
     Args:
       role: our side of HTTP/2.
       on_request: takes each request of the peer (server role): the stream and its headers.
-      keepalive: seconds; a PING goes out so often, and a peer from which nothing came for two
-        of them is lost.
+      on_draining: called when the peer says that it takes no new streams.
+      keepalive: seconds; a PING goes out so often, and a peer from which nothing came for that
+        long, `ACK_TIMEOUT` at most, is lost.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class Session:
         receive_window: int = 1 << 20,
         keepalive: float = 10.0,
         on_request: Callable[[StreamEnd, Headers], None] | None = None,
+        on_draining: Callable[[], None] | None = None,
     ) -> None:
         self.connection = Connection(
             role,
@@ -97,6 +101,7 @@ class Session:
         self._fd = transport.sock.fileno()
         self._keepalive = keepalive
         self._on_request = on_request
+        self._on_draining = on_draining
         self._context = contextvars.copy_context()
         """What requests run in: the reactor's own context knows no role to log for."""
         self._events = EPOLLIN
@@ -180,22 +185,28 @@ class Session:
         self._end(f"internal error: {error}")
 
     async def _keep_alive(self) -> None:
+        patience = min(self._keepalive, ACK_TIMEOUT)
+        await trio.sleep(self._keepalive)
         while True:
-            await trio.sleep(self._keepalive)
+            self._reactor.call_next_turn(self, self._ping)
+            await trio.sleep(patience)
             self._reactor.call_next_turn(self, self._check_alive)
+            await trio.sleep(self._keepalive - patience)
+
+    def _ping(self) -> None:
+        if not self.over.is_set():
+            self._heard = False
+            self._pinged_at = trio.current_time()
+            self.connection.send_ping(_KEEPALIVE_PING)
+            self.kick()
 
     def _check_alive(self) -> None:
-        """Give up on a peer that has been silent since the last PING; send another."""
-        now = trio.current_time()
+        """Give up on a peer that has been silent since the last PING."""
         if not self._heard and self._pinged_at is not None:
             self._read()  # unless it was us who slept
             if not self._heard:
-                self._lose(f"nothing heard for {now - self._pinged_at:.0f} s")
-        if not self.over.is_set():
-            self._heard = False
-            self._pinged_at = now
-            self.connection.send_ping(_KEEPALIVE_PING)
-            self.kick()
+                silence = trio.current_time() - self._pinged_at
+                self._lose(f"nothing heard for {silence:.0f} s")
 
     # -- reading ------------------------------------------------------------------------------
 
@@ -301,7 +312,7 @@ class Session:
         if event.end_stream:
             end.keep_end()
         fields = {name.decode("latin-1"): value.decode("latin-1") for name, value in event.headers}
-        end.set_response(Response(int(fields[":status"]), fields))
+        end.set_response(Response(int(fields[":status"]), fields, event.headers))
 
     def _stream_reset(self, event: StreamReset) -> None:
         end = self.ends.pop(event.stream_id, None)
@@ -322,6 +333,8 @@ class Session:
             text = event.debug.decode("utf-8", "replace")
             why = f"{text} ({ErrorCode.describe(event.code)})"
             self._end(f"ended by the other end: {why}")
+        elif self._on_draining is not None:
+            self._context.run(self._on_draining)
 
     # -- streams ------------------------------------------------------------------------------
 

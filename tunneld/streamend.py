@@ -22,6 +22,8 @@ class Response:
 
     status: int
     headers: dict[str, str]
+    """The last value of each name."""
+    raw: Headers
 
 
 class StreamEnd:

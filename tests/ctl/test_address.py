@@ -1,6 +1,6 @@
 import pytest
 
-from ctl.address import Address, AddressError, parse_address
+from ctl.address import Address, AddressError, parse_address, parse_listen_address
 
 
 @pytest.mark.parametrize(
@@ -59,3 +59,10 @@ def test_port_0_is_for_listeners() -> None:
 @pytest.mark.parametrize("text", ["192.168.1.2:4001", "[2001:db8::1]:22"])
 def test_an_address_prints_as_it_is_read(text: str) -> None:
     assert str(parse_address(text)) == text
+
+
+def test_a_listener_may_leave_out_its_host() -> None:
+    assert parse_listen_address(":80") == Address("", 80)
+    assert parse_listen_address("[::1]:0") == Address("::1", 0)
+    with pytest.raises(AddressError, match="not a number"):
+        parse_listen_address(":x")

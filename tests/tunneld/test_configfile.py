@@ -106,7 +106,7 @@ def test_every_mistake_is_reported_with_its_path(write: Write) -> None:
         "role[0].frontends[0].listen: expected str, got int, seen 8090",
         "role[0].frontends[1]: expected a table, got 7",
         "role[0].tunnel: is missing",
-        "role[0].dial-timeout: expected float > 0.0, seen -1",
+        "role[0].dial-timeout: expected float >= 0.0, seen -1",
         'role[1].kind: unknown role "agnt", did you mean agent?',
         "role[2].kind: is missing, expected one of server, agent, greeter, http, echo, dns",
     ]

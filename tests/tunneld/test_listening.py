@@ -25,7 +25,7 @@ async def test_ipv6_listener_is_written_in_brackets() -> None:
         assert listener_address(listener).startswith("[::1]:")
 
 
-@pytest.mark.parametrize("listen", ["127.0.0.1", "127.0.0.1:70000", "::1:53", ":80", "a b:1"])
+@pytest.mark.parametrize("listen", ["127.0.0.1", "127.0.0.1:70000", "::1:53", ":x", "a b:1"])
 async def test_what_is_no_address_is_refused(listen: str) -> None:
     with pytest.raises(RoleError, match="cannot listen"):
         await listen_tcp(listen)

@@ -22,7 +22,7 @@ from tunneld.server.claims import Claims
 from tunneld.server.grpcserver import GrpcServer
 from tunneld.server.packettunnel import PacketTunnel
 from tunneld.server.registry import Registry
-from tunneld.server.tunnel import AgentRejectedError, NativeTunnel
+from tunneld.server.tunnel import AgentRejectedError, AlreadyConnectedError, NativeTunnel
 from tunneld.session import Session, SessionError
 from tunneld.streamend import StreamEnd
 from tunneld.telemetry import CONNECT, ServerTelemetry
@@ -137,6 +137,9 @@ class AgentServer:
             await tunnel.identify(self._server_id)
             token = tunnel.info.authorization
             await self._admit(tunnel.info, allowed, [token] if token else [])
+        except AlreadyConnectedError:
+            log.debug("agent is connected already", peer=tunnel.peer)
+            return  # it ends the session
         except AgentRejectedError as exc:
             if not session.over.is_set():
                 log.warning("agent refused", peer=tunnel.peer, error=str(exc))

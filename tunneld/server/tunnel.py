@@ -1,6 +1,7 @@
 """A native tunnel as the server sees it: a session to one agent, a stream for each connection."""
 
 import time
+from http import HTTPStatus
 
 import trio
 
@@ -16,7 +17,7 @@ from tunneld.dialing import (
     join_authority,
     split_authority,
 )
-from tunneld.identifiers import parse_identifiers
+from tunneld.identifiers import parse_foreign_identifiers
 from tunneld.reactor import Reactor
 from tunneld.server.claims import Claims
 from tunneld.session import Session
@@ -29,6 +30,10 @@ _INFO_TIMEOUT = 10.0
 
 class AgentRejectedError(Exception):
     """The agent may not join; the text says why."""
+
+
+class AlreadyConnectedError(AgentRejectedError):
+    """The agent has a tunnel to this server already, and ends this one."""
 
 
 class NativeTunnel:
@@ -87,7 +92,7 @@ class NativeTunnel:
             self.info = AgentInfo.decode(await self._ask(server_id))
         except AgentInfoError as exc:
             raise AgentRejectedError(str(exc)) from exc
-        self.claims = Claims(parse_identifiers(self.info.identifiers))
+        self.claims = Claims(parse_foreign_identifiers(self.info.identifiers))
 
     async def _ask(self, server_id: str) -> bytes:
         """The body of the agent's answer."""
@@ -114,6 +119,8 @@ class NativeTunnel:
         if end.response is None or body is None:
             limit = f"{agentinfo.MAX_SIZE} octets in {_INFO_TIMEOUT:.0f} s"
             raise AgentRejectedError(f"no answer to who it is, of at most {limit}")
+        if end.response.status == HTTPStatus.CONFLICT:
+            raise AlreadyConnectedError("it is connected already")
         if end.response.status != 200:
             raise AgentRejectedError(f"asked who it is, it answers {end.response.status}")
         return body

@@ -135,8 +135,8 @@ async def agent_session(
         (200, "nonsense", "unusable answer of the agent: JSON is malformed"),
         (
             200,
-            '{"agent-id": "demo", "identifiers": "cidr=x"}',
-            "unusable answer of the agent: cidr",
+            '{"agent-id": "demo", "identifiers": "host=%zz"}',
+            "unusable answer of the agent: fail to parse url encoded string",
         ),
         (404, '{"agent-id": "demo"}', "asked who it is, it answers 404"),
         (200, " " * 70_000, "no answer to who it is, of at most 65536 octets"),
