@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger(__name__)
 
+GOODBYE = 0.2
+"""Seconds to part from peers in good order, even if connections may not go on at all."""
+
 
 @dataclass(slots=True)
 class Signals:
@@ -72,7 +75,7 @@ async def run_role(
     """Run ``role`` until it is done; when ``stop`` is set, it is drained.
 
     Args:
-      drain_timeout: seconds it may take to drain; may be infinite.
+      drain_timeout: seconds that connections may go on; may be infinite.
       failure: begins the text of an error.
     Raises:
       StartError: the role cannot run.
@@ -90,7 +93,7 @@ async def _drain(
     host: Host, stop: trio.Event, drain_timeout: float, role: trio.CancelScope
 ) -> None:
     await stop.wait()
-    role.deadline = trio.current_time() + drain_timeout
+    role.deadline = trio.current_time() + max(drain_timeout, GOODBYE)
     host.drain.set()
 
 
