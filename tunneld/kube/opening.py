@@ -5,10 +5,12 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tunneld.configfile import ConfigError
 from tunneld.kube.access import Access
 from tunneld.kube.extra import require
 from tunneld.kube.incluster import SOURCE, in_cluster
 from tunneld.kube.kubeconfig import load_kubeconfig
+from tunneld.schema import Problem
 
 if TYPE_CHECKING:
     from tunneld.kube.client import KubeClient
@@ -34,10 +36,17 @@ async def open_client(
       qps, burst: as ``--kubeconfig-qps`` and ``--kubeconfig-burst``: requests a second, and at once
         after a pause; 0 for 5 and 10.
     Raises:
-      ConfigError: httpx is not installed.
+      ConfigError: httpx is not installed, or the environment names a proxy of an unknown kind.
     """
     require("httpx", access.source)
+    import httpx
+
     from tunneld.kube.client import KubeClient
 
-    async with KubeClient(access, qps=qps, burst=burst) as client:
+    try:
+        client = KubeClient(access, qps=qps, burst=burst)
+    except (ImportError, ValueError, httpx.InvalidURL) as exc:
+        what = f"names a proxy that cannot be used: {exc}"
+        raise ConfigError("environment", [Problem("", what)]) from exc
+    async with client:
         yield client
