@@ -5,8 +5,10 @@ Needs httpx, so `tunneld.kube.opening` imports this module only when there is an
 """
 
 import ipaddress
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -43,11 +45,11 @@ class KubeClient:
     """Sends requests to one API; an asynchronous context manager, for one task or many.
 
     All methods raise `KubeError` when the API refuses, does not answer in time, or cannot be
-    reached, and may be cancelled. ``path`` starts with ``/api``.
+    reached, and may be cancelled. ``path`` starts with ``/apis/GROUP/``.
 
     Args:
-      qps: requests a second, 0 for 5, less for no limit.
-      burst: requests at once after a pause, 0 for 10.
+      qps: requests a second to one group of the API, 0 for 5, less for no limit.
+      burst: such requests at once after a pause, 0 for 10.
       timeout: seconds for one request and its answer, without the wait for the limit above.
       transport: replaces the network, for tests.
     """
@@ -62,7 +64,9 @@ class KubeClient:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         self._access = access
-        self._limiter = RateLimiter(qps, burst)
+        # For each group of the API its own: a crowd of agents whose tokens are reviewed shall not
+        # keep the server from renewing its lease.
+        self._limiters = defaultdict[str, RateLimiter](partial(RateLimiter, qps, burst))
         self._timeout = timeout
         self._http = httpx.AsyncClient(
             verify=access.tls,
@@ -117,7 +121,7 @@ class KubeClient:
 
         Entered once the API has accepted. How long to wait for an event is the caller's business.
         """
-        await self._limiter.wait()
+        await self._limiters[_group(path)].wait()
         request = self._build("GET", path, {**query, "watch": "true"}, None)
         body: Body | None = None
         try:
@@ -138,7 +142,7 @@ class KubeClient:
         query: Mapping[str, str],
         content: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        await self._limiter.wait()
+        await self._limiters[_group(path)].wait()
         request = self._build(method, path, query, content)
         with self._bounded(request):
             response = await self._http.send(request, stream=True)
@@ -182,6 +186,10 @@ class KubeClient:
                 yield
         except trio.TooSlowError as exc:
             raise unanswered(request, f"no answer in {self._timeout:g} s") from exc
+
+
+def _group(path: str) -> str:
+    return path.split("/")[2]
 
 
 def _refusal(response: httpx.Response, data: bytes) -> KubeError:

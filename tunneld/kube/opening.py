@@ -20,10 +20,25 @@ def load_access(kubeconfig: str) -> Access:
     """The API that ``kubeconfig`` (a path) names; "" means the one of the cluster we run in.
 
     Raises:
-      ConfigError: it cannot be told, or the packages for it are not installed.
+      ConfigError: it cannot be told, the packages for it are not installed, or the environment
+        names a proxy of an unknown kind.
     """
     require("httpx", kubeconfig or SOURCE)
-    return load_kubeconfig(Path(kubeconfig)) if kubeconfig else in_cluster()
+    access = load_kubeconfig(Path(kubeconfig)) if kubeconfig else in_cluster()
+    _check_proxies(access)
+    return access
+
+
+def _check_proxies(access: Access) -> None:
+    import httpx
+
+    from tunneld.kube.client import KubeClient
+
+    try:
+        KubeClient(access)  # which reads the environment
+    except (ImportError, ValueError, httpx.InvalidURL) as exc:
+        what = f"names a proxy that cannot be used: {exc}"
+        raise ConfigError("environment", [Problem("", what)]) from exc
 
 
 @asynccontextmanager
@@ -35,18 +50,8 @@ async def open_client(
     Args:
       qps, burst: as ``--kubeconfig-qps`` and ``--kubeconfig-burst``: requests a second, and at once
         after a pause; 0 for 5 and 10.
-    Raises:
-      ConfigError: httpx is not installed, or the environment names a proxy of an unknown kind.
     """
-    require("httpx", access.source)
-    import httpx
-
     from tunneld.kube.client import KubeClient
 
-    try:
-        client = KubeClient(access, qps=qps, burst=burst)
-    except (ImportError, ValueError, httpx.InvalidURL) as exc:
-        what = f"names a proxy that cannot be used: {exc}"
-        raise ConfigError("environment", [Problem("", what)]) from exc
-    async with client:
+    async with KubeClient(access, qps=qps, burst=burst) as client:
         yield client

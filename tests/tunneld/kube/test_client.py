@@ -8,6 +8,7 @@ import trio
 
 from tests.tunneld.kube.apidouble import (
     COLLECTION,
+    REVIEWS,
     ApiDouble,
     DirectTransport,
     Reply,
@@ -146,6 +147,24 @@ async def test_requests_keep_to_the_rate(autojump_clock: object, api: ApiDouble)
         async with client.watch(COLLECTION, **WATCH):
             pass
     assert api.times == pytest.approx([0, 0, 0, 0.5, 1])
+
+
+async def test_a_crowd_of_token_reviews_does_not_hold_up_a_lease(
+    autojump_clock: object, api: ApiDouble
+) -> None:
+    access = Access("test", "https://api.test", ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+    spec = {"token": "abc", "audiences": ["tunnel"]}
+    review = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": spec}
+    async with (
+        KubeClient(access, transport=DirectTransport(api)) as client,
+        trio.open_nursery() as nursery,
+    ):
+        for _ in range(100):
+            nursery.start_soon(client.create, REVIEWS, review)
+        await trio.testing.wait_all_tasks_blocked()
+        await client.create(COLLECTION, new_lease("a"))
+        assert trio.current_time() == 0
+    assert trio.current_time() == pytest.approx(90 / 5)
 
 
 WATCH = {"allowWatchBookmarks": "true", "timeoutSeconds": "300", "resourceVersion": "100"}
