@@ -73,6 +73,7 @@ class KubeClient:
             proxy=access.proxy or None,
             trust_env=not _is_loopback(access.server),  # as in Go, no proxy for those
             timeout=None,  # trio's deadlines bound requests as a whole
+            limits=httpx.Limits(max_keepalive_connections=20),  # the rate bounds connections
             transport=transport,
         )
         # Replaced as a whole: httpx's own ask for compression, which would unbound bodies.
