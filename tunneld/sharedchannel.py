@@ -32,6 +32,9 @@ class Sharing(Protocol):
     def overran(self) -> None:
         """A connection is being closed because its queue overran."""
 
+    def withholds(self, change: int) -> None:
+        """One more connection holds credit back (1), or one fewer does (-1)."""
+
 
 class SharedChannel(ChannelEnd):
     """See the module."""
@@ -56,8 +59,7 @@ class SharedChannel(ChannelEnd):
 
     def credit(self, size: int) -> None:
         super().credit(size)
-        if self._withheld:
-            self._release(min(size, self._withheld))
+        self._release(min(size, self._withheld))
         if self._budgeted and self._queued <= _FREE:
             self._give_back()
 
@@ -69,6 +71,8 @@ class SharedChannel(ChannelEnd):
             self._budgeted += excess
             return 0
         if self._sharing.is_alone():
+            if not self._withheld:
+                self._sharing.withholds(1)
             self._withheld += size
             return size
         self._overrun()
@@ -80,8 +84,11 @@ class SharedChannel(ChannelEnd):
         self._fail(text)
 
     def _release(self, size: int) -> None:
-        self._withheld -= size
-        self._packets.release(size)
+        if size:
+            self._withheld -= size
+            self._packets.release(size)
+            if not self._withheld:
+                self._sharing.withholds(-1)
 
     def _give_back(self) -> None:
         queue_budget.give_back(self._budgeted)

@@ -1,5 +1,6 @@
 """A connection as the server has it towards a konnectivity agent."""
 
+import time
 from collections.abc import Callable
 
 from frames.packet import CloseRequest, Packet
@@ -7,6 +8,7 @@ from tunneld.channelend import LINGER
 from tunneld.packetstream import PacketStream
 from tunneld.reactor import Reactor
 from tunneld.sharedchannel import SharedChannel, Sharing
+from tunneld.telemetry import Histogram
 
 _ANSWER_TIMEOUT = 10.0
 """Seconds that an agent has to answer a CLOSE_REQ."""
@@ -20,6 +22,7 @@ class DialledChannel(SharedChannel):
 
     Args:
       grace: seconds of silence.
+      write_seconds: observes how long the client takes to take what came.
     """
 
     def __init__(
@@ -30,11 +33,24 @@ class DialledChannel(SharedChannel):
         on_closed: Callable[[], None],
         sharing: Sharing,
         grace: float,
+        write_seconds: Histogram,
     ) -> None:
         super().__init__(packets, connect_id, reactor, on_closed, sharing)
         self._grace = grace
+        self._write_seconds = write_seconds
+        self._write_begun = 0.0
         self._nobody_listens = False
         self._received_before = 0
+
+    def receive(self, data: memoryview) -> int:
+        if not self._queued:
+            self._write_begun = time.monotonic()
+        return super().receive(data)
+
+    def credit(self, size: int) -> None:
+        super().credit(size)
+        if not self._queued:
+            self._write_seconds.observe(time.monotonic() - self._write_begun)
 
     def hang_up(self) -> None:
         """The client does not wait for anything more."""

@@ -1,8 +1,16 @@
 """A connection as the server has it towards a konnectivity client: the only one of its stream."""
 
+from collections.abc import Callable
+
 from frames.packet import CloseResponse, Packet
 from tunneld.channelend import LINGER, ChannelEnd
+from tunneld.packetstream import PacketStream
+from tunneld.reactor import Reactor
 from tunneld.relay import DialledEnd
+from tunneld.telemetry import PROXY, ServerTelemetry
+
+_FULL = 10 * 32 * 1024
+"""Octets that wait for the endpoint when a client counts as waiting: upstream's ten packets."""
 
 
 class FrontChannel(ChannelEnd):
@@ -11,23 +19,35 @@ class FrontChannel(ChannelEnd):
 
     Having the stream to itself, it lets the stream's window wait for the other end.
 
-    Attributes:
+    Args:
       dialled: the other end, to be told when the client wants no more.
     """
 
-    dialled: DialledEnd | None = None
+    def __init__(
+        self,
+        packets: PacketStream,
+        connect_id: int,
+        reactor: Reactor,
+        on_closed: Callable[[], None],
+        dialled: DialledEnd,
+        telemetry: ServerTelemetry,
+    ) -> None:
+        super().__init__(packets, connect_id, reactor, on_closed)
+        self._dialled = dialled
+        self._telemetry = telemetry
+        self._full = False
 
     def credit(self, size: int) -> None:
         super().credit(size)
         self._packets.release(size)
+        self._note_full()
 
     def peer_closed(self, error: str) -> None:
         if self._closed_by_peer:
             return
         self._closed_by_peer = True
         self._deliver_end()
-        if self.dialled is not None:
-            self.dialled.hang_up()
+        self._dialled.hang_up()
         self._reactor.call_later(LINGER, self, self._waited_long_enough)
 
     def reject(self, error: str) -> None:
@@ -41,7 +61,18 @@ class FrontChannel(ChannelEnd):
         return self._said_close
 
     def _hold_back(self, size: int) -> int:
+        self._note_full()
         return size
+
+    def _note_full(self) -> None:
+        full = self._queued > _FULL and not self._gone
+        if full != self._full:
+            self._full = full
+            self._telemetry.full_receive_channels[PROXY] += 1 if full else -1
+
+    def _let_go(self) -> None:
+        super()._let_go()
+        self._note_full()
 
     def _close_packet(self, error: str) -> Packet:
         return CloseResponse(error, self.connect_id)
@@ -52,8 +83,7 @@ class FrontChannel(ChannelEnd):
         if not self._closed_by_peer:
             self._closed_by_peer = True
             self._deliver_end()
-            if self.dialled is not None:
-                self.dialled.hang_up()
+            self._dialled.hang_up()
 
     def _waited_long_enough(self) -> None:
         """The client waits for our answer, the endpoint for nothing we could know of."""

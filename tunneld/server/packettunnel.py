@@ -30,6 +30,7 @@ from tunneld.server.claims import Claims
 from tunneld.server.dialledchannel import DialledChannel
 from tunneld.streamend import StreamEnd
 from tunneld.telemetry import (
+    CONNECT,
     FROM_AGENT,
     NO_PACKET,
     TO_AGENT,
@@ -245,6 +246,7 @@ class PacketTunnel:
             lambda: self._forget(connect_id),
             self,
             self._grace,
+            self._telemetry.frontend_write_duration_seconds,
         )
         return channel
 
@@ -282,6 +284,9 @@ class PacketTunnel:
             "connection closed: its client does not read, and others need the tunnel",
             agent=self.info.agent_id,
         )
+
+    def withholds(self, change: int) -> None:
+        self._telemetry.full_receive_channels[CONNECT] += change
 
     def _watch_window(self) -> None:
         if not self.over.is_set():

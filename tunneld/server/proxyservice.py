@@ -134,9 +134,9 @@ class _Proxy:
                 self._packets.send(DialResponse(text, 0, request.random))
 
     async def _carry(self, request: DialRequest, dialled: DialledEnd, conn: Conn) -> None:
-        channel = FrontChannel(self._packets, conn.id, self._reactor, self._forget)
-        channel.dialled = dialled
-        self._channel = channel
+        self._channel = channel = FrontChannel(
+            self._packets, conn.id, self._reactor, self._forget, dialled, self._telemetry
+        )
         conn.octets = lambda: (channel.received, channel.sent)
         self._hold.hold(dialled, 0)
         self._packets.send(DialResponse("", conn.id, request.random))
@@ -184,8 +184,10 @@ class _Proxy:
     def on_end(self, error: GrpcError | None) -> None:
         self._error = error
         if error is not None:
-            key = (FROM_CLIENT, error.status.text, NO_PACKET)
-            self._telemetry.stream_errors_total[key] += 1
+            # A client that leaves without ending the stream has cancelled it, as upstream sees it.
+            lost = error.status is Status.UNAVAILABLE
+            status = Status.CANCELLED if lost else error.status
+            self._telemetry.stream_errors_total[FROM_CLIENT, status.text, NO_PACKET] += 1
         channel = self._channel
         if channel is None:
             self._dialling.cancel()

@@ -10,6 +10,7 @@ from tunneld.agentinfo import AgentInfo
 from tunneld.dialing import NO_AGENT, DialError
 from tunneld.relay import DialledEnd
 from tunneld.server.claims import DEFAULT_ROUTE, Claims, IpAddress, as_address, normal_name
+from tunneld.telemetry import ServerTelemetry
 
 
 class Tunnel(Protocol):
@@ -62,19 +63,23 @@ class Registry:
       strategies: tried in order (`STRATEGIES`); the first that has a candidate decides.
     """
 
-    def __init__(self, strategies: Sequence[str]) -> None:
+    def __init__(self, strategies: Sequence[str], telemetry: ServerTelemetry) -> None:
         self.tunnels: list[Tunnel] = []
         self.strategies = strategies
+        self._telemetry = telemetry
+        telemetry.ready_backends = self.ready_backends
         self._empty = trio.Event()
 
     @contextmanager
     def joined(self, tunnel: Tunnel) -> Iterator[None]:
         """Have ``tunnel`` take dials while the block runs."""
         self.tunnels.append(tunnel)
+        self._count()
         try:
             yield
         finally:
             self.tunnels.remove(tunnel)
+            self._count()
             if not self.tunnels:
                 self._empty.set()
 
@@ -116,6 +121,11 @@ class Registry:
         """By strategy, how many identifiers have an agent: hosts and addresses for ``destHost``,
         agent ids for the others."""
         return {strategy: len(_IDENTIFIERS[strategy](self.tunnels)) for strategy in self.strategies}
+
+    def _count(self) -> None:
+        """Upstream's deprecated gauge: of the store last touched, the last strategy's."""
+        *_, last = self.ready_backends().values()
+        self._telemetry.ready_backend_connections = last
 
     @property
     def ready(self) -> bool:

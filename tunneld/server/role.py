@@ -47,8 +47,7 @@ class ServerRole(Role):
         self._config = config
         self._host = host
         self.telemetry = telemetry = ServerTelemetry()
-        self._registry = Registry(config.strategies)
-        telemetry.ready_backends = self._registry.ready_backends
+        self._registry = Registry(config.strategies, telemetry)
         self._conns = Conns()
         self._hold = FirstByteHold(config.first_byte_hold)
         self._dialer = Dialer(self._registry, self._conns, telemetry, config.dial_timeout)

@@ -13,6 +13,7 @@ from tunneld.dialing import NO_AGENT, DialError
 from tunneld.identifiers import parse_identifiers
 from tunneld.server.claims import Claims
 from tunneld.server.registry import Registry, Tunnel
+from tunneld.telemetry import ServerTelemetry
 
 
 class FakeTunnel:
@@ -43,7 +44,7 @@ ALL = ("destHost", "defaultRoute", "default")
 
 
 def choose(host: str, *tunnels: FakeTunnel, strategies: Sequence[str] = ALL) -> FakeTunnel:
-    registry = Registry(strategies)
+    registry = Registry(strategies, ServerTelemetry())
     with ExitStack() as stack:
         for tunnel in tunnels:
             stack.enter_context(registry.joined(cast(Tunnel, tunnel)))
@@ -97,7 +98,7 @@ def test_equally_loaded_agents_take_turns() -> None:
 
 
 def test_readiness_is_told_by_strategy() -> None:
-    registry = Registry(("destHost", "default"))
+    registry = Registry(("destHost", "default"), ServerTelemetry())
     assert registry.ready_backends() == {"destHost": 0, "default": 0}
     with registry.joined(cast(Tunnel, FakeTunnel(agent_id="x"))):
         assert registry.ready_backends() == {"destHost": 0, "default": 1}
@@ -116,7 +117,7 @@ def test_without_a_tunnel_it_is_said_why() -> None:
 
 
 async def test_draining_waits_for_the_last_to_go() -> None:
-    registry = Registry(ALL)
+    registry = Registry(ALL, ServerTelemetry())
     await registry.drain()
     tunnels = [FakeTunnel(), FakeTunnel()]
     done = trio.Event()
