@@ -17,10 +17,10 @@ BATCH = 12
 """Connections, of which chance does not let one agent of two have all."""
 
 
-async def until(condition: Callable[[], object]) -> None:
-    """Within the test's time limit."""
+async def until(condition: Callable[[], object], interval: float = 0.01) -> None:
+    """Within the test's time limit; it is asked each ``interval`` seconds."""
     while not condition():  # noqa: ASYNC110  (of another process, or of a plain counter)
-        await trio.sleep(0.01)
+        await trio.sleep(interval)
 
 
 async def until_true(condition: Callable[[], Awaitable[bool]]) -> None:

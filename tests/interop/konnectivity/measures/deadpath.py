@@ -103,7 +103,7 @@ async def _times(
 
     async def measure(name: str, pid: int) -> None:
         gone = partial(_is_gone, pid, server.agent_port)
-        times[name] = await seconds(partial(until, gone), LIMIT)
+        times[name] = await seconds(partial(until, gone, 0.2), LIMIT)
 
     async def dials() -> None:
         address = f"{SERVER_ADDRESS}:1"  # refused, while the path lives

@@ -57,11 +57,11 @@ async def abandoned_dials(bench: Bench) -> list[Row]:
 
 
 async def _abandoned(name: str, client: Client) -> Row:
-    leaked = await _leaked(client)
-    return f"dials abandoned while pending, {name}: leaked", f"{leaked} of {ABANDONED}"
+    left, connected = await _left_of_abandoned(client)
+    return f"dials abandoned while pending, {name}: leaked", f"{left} of {connected} that succeeded"
 
 
-async def _leaked(client: Client) -> int:
+async def _left_of_abandoned(client: Client) -> tuple[int, int]:
     """A listener with a full backlog holds the dials; their clients give up; then it accepts."""
     with trio.socket.from_stdlib_socket(
         socket.create_server(("127.0.0.1", 0), backlog=0)
@@ -71,6 +71,7 @@ async def _leaked(client: Client) -> int:
             async with open_plain_nursery() as nursery:
                 for _ in range(ABANDONED):
                     nursery.start_soon(_abandon, client, f"{host}:{port}")
+        listener.listen(2 * ABANDONED)
         return await _left_open(trio.SocketListener(listener))
 
 
@@ -83,13 +84,15 @@ async def _abandon(client: Client, address: str) -> None:
         await trio.aclose_forcefully(stream)
 
 
-async def _left_open(listener: trio.SocketListener) -> int:
-    """How many connections are accepted, and not ended by the other side."""
-    left = 0
+async def _left_open(listener: trio.SocketListener) -> tuple[int, int]:
+    """How many connections were accepted and not ended by the other side; how many were accepted,
+    without the one that filled the backlog."""
+    left, accepted = 0, -1
 
     async def serve(stream: trio.SocketStream) -> None:
-        nonlocal left
+        nonlocal left, accepted
         left += 1
+        accepted += 1
         try:
             while await stream.receive_some():
                 pass
@@ -99,4 +102,4 @@ async def _left_open(listener: trio.SocketListener) -> int:
 
     with trio.move_on_after(SETTLED_AFTER):
         await trio.serve_listeners(serve, [listener])
-    return left
+    return left, accepted
