@@ -109,6 +109,7 @@ class PacketTunnel:
         self._closing: set[int] = set()
         """Connect ids that the agent has not confirmed to be over."""
         self._starved_since: float | None = None
+        self._sent_before = 0
         self._warned = False
 
     def start(self) -> None:
@@ -290,7 +291,8 @@ class PacketTunnel:
 
     def _watch_window(self) -> None:
         if not self.over.is_set():
-            self._note_window(starved=self._packets.starved)
+            sent, self._sent_before = self._sent_before, self._end.sent
+            self._note_window(starved=self._packets.starved and sent == self._sent_before)
             self._reactor.call_later(_STARVED_CHECK, self, self._watch_window)
 
     def _note_window(self, starved: bool) -> None:
