@@ -1,14 +1,18 @@
 """Who a certificate says its holder is."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cryptography import x509
-from cryptography.x509.oid import NameOID
+if TYPE_CHECKING:  # the library takes its time, and a program may never ask
+    from cryptography import x509
 
 
-def names_of(certificate: x509.Certificate) -> list[str]:
+def names_of(certificate: "x509.Certificate") -> list[str]:
     """The ids that a certificate allows its holder to use: the last segments of its URI SANs
     (``home`` of ``spiffe://cluster/agent/home``), or its common name where it has none."""
+    from cryptography import x509
+    from cryptography.x509.oid import NameOID
+
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         uris = names.get_values_for_type(x509.UniformResourceIdentifier)
@@ -22,7 +26,11 @@ def names_of(certificate: x509.Certificate) -> list[str]:
 
 def names_of_der(der: bytes | None) -> list[str]:
     """The same of a TLS peer's certificate; none without one."""
-    return names_of(x509.load_der_x509_certificate(der)) if der else []
+    if not der:
+        return []
+    from cryptography import x509
+
+    return names_of(x509.load_der_x509_certificate(der))
 
 
 def names_of_file(path: Path) -> list[str]:
@@ -31,4 +39,6 @@ def names_of_file(path: Path) -> list[str]:
     Raises:
       OSError, ValueError: it can't be read, or is none.
     """
+    from cryptography import x509
+
     return names_of(x509.load_pem_x509_certificate(path.read_bytes()))

@@ -182,7 +182,9 @@ class PacketStream:
         if type(packet) is Data:
             self._packets[self._data_in] += 1
             if packet.data:
-                self._owed -= self._user.on_data(packet.connect_id, memoryview(packet.data))
+                # Two steps: credit may be given, and so `_owed` change, amid the call.
+                held_back = self._user.on_data(packet.connect_id, memoryview(packet.data))
+                self._owed -= held_back
             return
         self._packets[self._incoming, type_name(packet)] += 1
         self._user.on_packet(packet)

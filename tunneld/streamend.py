@@ -108,10 +108,11 @@ class StreamEnd:
         return True
 
     def end(self, trailers: Headers) -> None:
-        """End our side with trailers; what waits to be sent goes before them, or is lost."""
-        self._drain_outbox()
-        if self.stream.can_send:
+        """End our side with trailers, or with a head that is all there is; what waits to be sent goes before them, or is lost."""
+        if self._outbox:
+            self._drain_outbox()
             self._outbox.clear()
+        if self.stream.can_send:
             self._session.connection.send_headers(self.stream, trailers, end_stream=True)
             self._session.kick()
         self.close()
