@@ -108,7 +108,8 @@ class StreamEnd:
         return True
 
     def end(self, trailers: Headers) -> None:
-        """End our side with trailers, or with a head that is all there is; what waits to be sent goes before them, or is lost."""
+        """End our side with trailers, or with a head that is all there is. What waits to be sent
+        goes before them, or is lost."""
         if self._outbox:
             self._drain_outbox()
             self._outbox.clear()
