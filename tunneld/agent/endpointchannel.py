@@ -4,23 +4,35 @@ from frames.packet import CloseResponse, Packet
 from tunneld.channelend import LINGER
 from tunneld.sharedchannel import SharedChannel
 
+UNKNOWN_DATA = "unrecognized connectID"
+UNKNOWN_CLOSE = "Unknown connectID"
+"""Errors of CLOSE_RSP for a connection that there is not, upstream's: for DATA and CLOSE_REQ."""
+
 _DELIVERY_TIMEOUT = 10.0
-"""Seconds that an endpoint has to take what came before a CLOSE_REQ."""
+"""Seconds that an endpoint has to take what came before the connection ended."""
 
 
 class EndpointChannel(SharedChannel):
     """See the module. The server asks with CLOSE_REQ, we say with CLOSE_RSP that it is over: once
-    the endpoint has got what came before."""
+    the endpoint has got what came before. For the server, there is no such connection from then
+    on; here, it may take the endpoint a moment to end."""
+
+    def receive(self, data: memoryview) -> int:
+        if self._said_close:
+            self._packets.send(CloseResponse(UNKNOWN_DATA, self.connect_id))
+            return 0
+        return super().receive(data)
 
     def peer_closed(self, error: str = "") -> None:
-        if self._closed_by_peer or self._said_close:
-            return
-        self._closed_by_peer = True
-        self._deliver_end()
-        if self._queued:
-            self._reactor.call_later(_DELIVERY_TIMEOUT, self, self._not_delivered)
-        else:
-            self._answer()
+        if self._said_close:
+            self._packets.send(CloseResponse(UNKNOWN_CLOSE, self.connect_id))
+        elif not self._closed_by_peer:
+            self._closed_by_peer = True
+            self._deliver_end()
+            if self._queued:
+                self._reactor.call_later(_DELIVERY_TIMEOUT, self, self._check_delivered)
+            else:
+                self._answer()
 
     def credit(self, size: int) -> None:
         super().credit(size)
@@ -40,12 +52,13 @@ class EndpointChannel(SharedChannel):
         if not self._said_close:
             self._say_close()
             self._deliver_end()
+            self._reactor.call_later(_DELIVERY_TIMEOUT, self, self._check_delivered)
 
     def _answer(self) -> None:
         if not self._said_close:
             self._say_close()
             self._stop_in(LINGER)
 
-    def _not_delivered(self) -> None:
-        if not self._said_close and not self._gone:
+    def _check_delivered(self) -> None:
+        if not self._gone and self._queued:
             self._fail(f"endpoint: octets not taken in {_DELIVERY_TIMEOUT:.0f} s")

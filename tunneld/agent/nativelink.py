@@ -6,6 +6,7 @@ from frames import Headers, Role
 from tunneld import agentinfo, rh2
 from tunneld.agent.link import Offer
 from tunneld.agent.requests import Requests
+from tunneld.agentinfo import AgentInfo
 from tunneld.reactor import Reactor
 from tunneld.session import Session
 from tunneld.transport.tls import TlsTransport
@@ -15,6 +16,7 @@ class NativeLink:
     """See `tunneld.agent.link.Link`.
 
     Args:
+      info: our answer to who we are.
       dials: where its connections run; they may outlast it by a moment, while an endpoint takes
         the last octets.
       keepalive: seconds; see `Session`.
@@ -24,6 +26,7 @@ class NativeLink:
         self,
         reactor: Reactor,
         transport: TlsTransport,
+        info: AgentInfo,
         requests: Requests,
         dials: trio.Nursery,
         keepalive: float,
@@ -40,6 +43,7 @@ class NativeLink:
             keepalive=keepalive,
             on_request=requests.handler(dials, self._greeted),
         )
+        self._info = info
         self._offer: Offer
         self._wanted: bool | None = None
 
@@ -51,7 +55,7 @@ class NativeLink:
         """GOAWAY: the server opens no more streams, and the session ends with the last."""
         self.session.drain()
 
-    def _greeted(self, headers: Headers) -> bool:
+    def _greeted(self, headers: Headers) -> AgentInfo | None:
         """The server asks who we are: it takes us for its agent, and says who it is."""
         if self._wanted is None:
             fields = dict(headers)
@@ -61,7 +65,7 @@ class NativeLink:
             self._wanted = self._offer()
             if not self._wanted:
                 self.session.drain()
-        return self._wanted
+        return self._info if self._wanted else None
 
 
 def _is_count(text: bytes) -> bool:

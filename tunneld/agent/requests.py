@@ -21,28 +21,28 @@ log = structlog.get_logger(__name__)
 
 
 class Requests:
-    """Serves the requests of all sessions of an agent.
+    """Serves the requests of all native sessions of an agent.
 
     Args:
       timeout: seconds for connecting to an endpoint, name resolution included.
     """
 
-    def __init__(self, reactor: Reactor, info: AgentInfo, conns: Conns, timeout: float) -> None:
+    def __init__(self, reactor: Reactor, agent_id: str, conns: Conns, timeout: float) -> None:
         self._reactor = reactor
-        self._info = info
+        self._agent_id = agent_id
         self._conns = conns
         self._timeout = timeout
 
     def handler(
-        self, dials: trio.Nursery, greeted: Callable[[Headers], bool]
+        self, dials: trio.Nursery, greeted: Callable[[Headers], AgentInfo | None]
     ) -> Callable[[StreamEnd, Headers], None]:
         """For one session.
 
         Args:
           dials: where its connections run; they may outlast the session by a moment, while an
             endpoint takes the last octets.
-          greeted: called with the headers of the server's question who we are; whether to
-            answer it.
+          greeted: called with the headers of the server's question who we are; returns the
+            answer, None if the session is not wanted.
         """
 
         def on_request(end: StreamEnd, headers: Headers) -> None:
@@ -51,8 +51,9 @@ class Requests:
             if method == b"CONNECT" and b":protocol" not in fields:
                 dials.start_soon(self._dial, end, fields[b":authority"].decode("latin-1"))
             elif method == b"GET" and fields[b":path"] == agentinfo.PATH:
-                if greeted(headers):
-                    end.reply(200, self._info.encode().decode())
+                info = greeted(headers)
+                if info is not None:
+                    end.reply(200, info.encode().decode())
                 else:
                     end.reply(409, "this agent is connected to that server already\n")
             else:
@@ -63,7 +64,7 @@ class Requests:
     async def _dial(self, end: StreamEnd, authority: str) -> None:
         """Connect, answer, and carry the connection until it ends."""
         try:
-            with self._conns.listed("server", authority, self._info.agent_id) as conn:
+            with self._conns.listed("server", authority, self._agent_id) as conn:
                 await self._carry(end, conn)
         except DialError as exc:
             log.info("dial failed", destination=authority, error=str(exc))

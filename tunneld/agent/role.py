@@ -11,6 +11,7 @@ from tunneld import rh2
 from tunneld.agent.connector import HTTP2, Connector
 from tunneld.agent.link import Link
 from tunneld.agent.nativelink import NativeLink
+from tunneld.agent.packetlink import PacketLink
 from tunneld.agent.requests import Requests
 from tunneld.agent.serverset import ServerSet
 from tunneld.agentinfo import AgentInfo
@@ -21,6 +22,7 @@ from tunneld.role import Host, Role, RoleError
 from tunneld.session import SessionError
 from tunneld.telemetry import AgentTelemetry
 from tunneld.tlscontext import client_context
+from tunneld.transport.tls import TlsTransport
 
 
 class AgentRole(Role):
@@ -32,7 +34,8 @@ class AgentRole(Role):
         self.server_count_source: Callable[[], int | None] | None = None
         """Asked how many servers there are; None, as its answer too, for what they say."""
         self.outlasts_drain = False
-        """Whether, once drained, it goes on until cancelled, as konnectivity's agent does."""
+        """Whether, once drained, it goes on serving konnectivity servers, new dials included, until
+        cancelled or all of them have ended it: as konnectivity's agent does."""
         self._config = config
         self._host = host
         self._conns = Conns()
@@ -40,26 +43,67 @@ class AgentRole(Role):
 
     async def run(self, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED) -> None:
         connector = self._connector()
-        info = AgentInfo(agent_id=self._agent_id(), identifiers=self._config.identifiers)
-        requests = Requests(self._host.reactor, info, self._conns, self._config.connect_timeout)
+        agent_id = self._agent_id()
+        requests = Requests(self._host.reactor, agent_id, self._conns, self._config.connect_timeout)
         task_status.started([])
         async with trio.open_nursery() as dials:
 
             async def connect() -> Link:
-                transport = await connector.connect()
-                if transport.tls.selected_alpn_protocol() != rh2.ALPN:
-                    transport.close()
-                    raise SessionError("it does not speak rh2: is that its tunnel listener?")
-                return NativeLink(
-                    self._host.reactor, transport, requests, dials, self._config.keepalive
+                info = AgentInfo(
+                    agent_id=agent_id,
+                    identifiers=self._config.identifiers,
+                    authorization=self._authorization(),
                 )
+                transport = await connector.connect()
+                if transport.tls.selected_alpn_protocol() == rh2.ALPN:
+                    return self._native(transport, info, requests, dials)
+                return self._packets(transport, info)
 
             self._servers = ServerSet(
                 self._config, self._host, self.telemetry, connect, self.server_count_source
             )
             await self._servers.run()
-            if self.outlasts_drain:
-                await trio.sleep_forever()
+
+    def _native(
+        self, transport: TlsTransport, info: AgentInfo, requests: Requests, dials: trio.Nursery
+    ) -> NativeLink:
+        return NativeLink(
+            self._host.reactor, transport, info, requests, dials, self._config.keepalive
+        )
+
+    def _packets(self, transport: TlsTransport, info: AgentInfo) -> PacketLink:
+        config = self._config
+        server = self._server()
+        # As Go's agent has it: the name alone with a client certificate.
+        authority = (config.server_name or server.host) if config.cert else str(server)
+        return PacketLink(
+            self._host.reactor,
+            transport,
+            info,
+            authority,
+            self._conns,
+            self.telemetry,
+            timeout=config.connect_timeout,
+            keepalive=config.keepalive,
+            outlasts_drain=self.outlasts_drain,
+        )
+
+    def _authorization(self) -> str:
+        """The token as it is now.
+
+        Raises:
+          SessionError: there should be one, and is not.
+        """
+        if not self._config.token_path:
+            return ""
+        path = Path(self._path(self._config.token_path))
+        try:
+            token = path.read_text().strip()
+        except (OSError, ValueError) as exc:
+            raise SessionError(f"cannot read the token in {path}: {exc}") from exc
+        if not token:
+            raise SessionError(f"no token in {path}")
+        return f"Bearer {token}"
 
     @property
     def connected(self) -> int:

@@ -86,7 +86,7 @@ async def test_a_frontend_is_no_place_for_an_agent(world: World) -> None:
         cert="frontend/client.crt",
         key="frontend/client.key",
     )
-    assert said.endswith("it does not speak rh2: is that its tunnel listener?")
+    assert said.endswith(": unknown service AgentService: is that a tunnel listener?")
 
 
 @pytest.mark.parametrize(
