@@ -26,6 +26,7 @@ from tunneld.server.tunnel import AgentRejectedError, AlreadyConnectedError, Nat
 from tunneld.session import Session, SessionError
 from tunneld.streamend import StreamEnd
 from tunneld.telemetry import CONNECT, ServerTelemetry
+from tunneld.transport.base import tune_tunnel
 from tunneld.transport.stream import handshake, linger
 from tunneld.transport.tls import TlsTransport
 
@@ -84,6 +85,7 @@ class AgentServer:
         peer = peer_of(sock)
         transport = TlsTransport(sock, context, server_side=True)
         try:
+            tune_tunnel(sock)
             with trio.fail_after(self._timeout):
                 await handshake(transport)
             await self._protocol(transport)(transport, peer)
