@@ -65,7 +65,7 @@ def test_data_files_are_in_the_wheel(wheel: Path) -> None:
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
 
 
-def test_console_scripts_are_the_two_programs(wheel: Path) -> None:
+def test_console_scripts_are_the_programs(wheel: Path) -> None:
     [entry_points] = [name for name in names_in(wheel) if name.endswith("entry_points.txt")]
     parser = ConfigParser()
     with zipfile.ZipFile(wheel) as archive:
@@ -73,16 +73,26 @@ def test_console_scripts_are_the_two_programs(wheel: Path) -> None:
     assert dict(parser["console_scripts"]) == {
         "tunneld": "tunneld.cli:main",
         "tunnelctl": "ctl.cli:main",
+        "proxy-server": "tunneld.dropin.proxy_server:main",
+        "proxy-agent": "tunneld.dropin.proxy_agent:main",
     }
 
 
-@pytest.mark.parametrize("program", ["tunneld", "tunnelctl"])
+@pytest.mark.parametrize(
+    ("program", "option", "shows"),
+    [
+        ("tunneld", "--version", version("tunneld")),
+        ("tunnelctl", "--version", version("tunneld")),
+        ("proxy-server", "--help", "--cluster-ca-cert"),
+        ("proxy-agent", "--help", "--proxy-server-host"),
+    ],
+)
 def test_installed_programs_run_without_the_checkout(
-    wheel: Path, tmp_path: Path, program: str
+    wheel: Path, tmp_path: Path, program: str, option: str, shows: str
 ) -> None:
     pip("install", "--no-deps", "--target", str(tmp_path), str(wheel))
     done = subprocess.run(
-        [tmp_path / "bin" / program, "--version"],
+        [tmp_path / "bin" / program, option],
         env={**os.environ, "PYTHONPATH": str(tmp_path)},
         cwd=tmp_path,
         capture_output=True,
@@ -90,7 +100,7 @@ def test_installed_programs_run_without_the_checkout(
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert version("tunneld") in done.stdout
+    assert shows in done.stdout
 
 
 def test_installed_packages_are_those_of_the_wheel(wheel: Path, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import ast
 import re
-from typing import Any, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 import pytest
@@ -23,10 +23,16 @@ TABLES: dict[str, type[msgspec.Struct]] = {
 
 def type_words(kind: Any) -> set[str]:
     """What the reference may call a type."""
-    if get_origin(kind) is tuple and issubclass(get_args(kind)[0], msgspec.Struct):
-        return {"array of tables"}
+    if get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
     if get_origin(kind) is tuple:
-        return {"array of texts"}
+        of = get_args(kind)[0]
+        tables = isinstance(of, type) and issubclass(of, msgspec.Struct)
+        return {"array of tables" if tables else "array of texts"}
+    if get_origin(kind) is Literal:
+        return {"text"}
+    if kind is int:
+        return {"number"}
     if kind is bool:
         return {"boolean"}
     if kind is str:
@@ -112,8 +118,8 @@ def test_the_limits_of_the_control_protocol_are_those_of_the_code() -> None:
 
 def codes_raised() -> set[str]:
     """First arguments of every `ControlError(…)` and its like in the sources."""
-    makers = {"ControlError", "NetnsError", "DialError", "Kind"}
-    found: set[str] = set()
+    makers = {"ControlError", "NetnsError", "DialError"}
+    found = {kind.code for kind in vars(dialing).values() if isinstance(kind, dialing.Kind)}
     for package in ("ctl", "tunneld", "netns"):
         for file in (ROOT / package).rglob("*.py"):
             for node in ast.walk(ast.parse(file.read_text("utf-8"))):
