@@ -1,12 +1,11 @@
 """What the agent's two kinds of tunnel have in common: `nativelink` and `packetlink`."""
 
 import ssl
-from collections.abc import Callable
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 import trio
 
-from tunneld.session import SessionError
+from tunneld.session import Session, SessionError
 
 LINK_ERRORS = (OSError, EOFError, trio.TooSlowError, SessionError)
 """How a link fails to come up, or ends."""
@@ -14,9 +13,16 @@ LINK_ERRORS = (OSError, EOFError, trio.TooSlowError, SessionError)
 PATIENCE = 10.0
 """Seconds for TCP and TLS towards a server, and again for the server to say who it is."""
 
-Offer: TypeAlias = Callable[[], bool]
-"""Called once the server has said who it is. Whether the link is wanted: if not, there is one to
-that server already, and this one has to end at once, without taking dials."""
+
+class Holder(Protocol):
+    """Who holds a link, as the link sees it."""
+
+    def offer(self) -> bool:
+        """The server has said who it is. Whether the link is wanted: if not, there is one to that
+        server already, and this one has to end at once, without taking dials."""
+
+    def leaving(self) -> None:
+        """The server has said that it is about to go; what runs may still end."""
 
 
 class Link(Protocol):
@@ -27,7 +33,7 @@ class Link(Protocol):
     server_count: int
     """How many there are, as this one says; at least 1."""
 
-    async def run(self, offer: Offer) -> None:
+    async def run(self, holder: Holder) -> None:
         """Serve the server until the tunnel is over; cancelling cuts it off. To be called once,
         whatever happens: it is what closes the connection.
 
@@ -37,6 +43,13 @@ class Link(Protocol):
 
     def drain(self) -> None:
         """Have the server send its dials elsewhere, and end when what runs has ended."""
+
+
+async def watch_leaving(session: Session, interval: float, holder: Holder) -> None:
+    """Look every ``interval`` seconds whether the server has sent a GOAWAY, and tell ``holder``."""
+    while not session.draining:  # noqa: ASYNC110 - a session tells of its end only
+        await trio.sleep(interval)
+    holder.leaving()
 
 
 def reason_of(exc: Exception) -> str:

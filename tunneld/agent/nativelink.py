@@ -4,11 +4,11 @@ import trio
 
 from frames import Headers, Role
 from tunneld import agentinfo, rh2
-from tunneld.agent.link import Offer
+from tunneld.agent.link import Holder, watch_leaving
 from tunneld.agent.requests import Requests
 from tunneld.agentinfo import AgentInfo
 from tunneld.reactor import Reactor
-from tunneld.session import Session
+from tunneld.session import Session, SessionError
 from tunneld.transport.tls import TlsTransport
 
 
@@ -20,6 +20,7 @@ class NativeLink:
       dials: where its connections run; they may outlast it by a moment, while an endpoint takes
         the last octets.
       keepalive: seconds; see `Session`.
+      probe_interval: seconds between looks whether the server is about to go.
     """
 
     def __init__(
@@ -30,6 +31,7 @@ class NativeLink:
         requests: Requests,
         dials: trio.Nursery,
         keepalive: float,
+        probe_interval: float,
     ) -> None:
         self.server_id = ""
         self.server_count = 1
@@ -44,12 +46,22 @@ class NativeLink:
             on_request=requests.handler(dials, self._greeted),
         )
         self._info = info
-        self._offer: Offer
+        self._probe_interval = probe_interval
+        self._holder: Holder
         self._wanted: bool | None = None
 
-    async def run(self, offer: Offer) -> None:
-        self._offer = offer
-        await self.session.run()
+    async def run(self, holder: Holder) -> None:
+        self._holder = holder
+        error: SessionError | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(watch_leaving, self.session, self._probe_interval, holder)
+            try:
+                await self.session.run()
+            except SessionError as exc:
+                error = exc
+            nursery.cancel_scope.cancel()
+        if error is not None:
+            raise error
 
     def drain(self) -> None:
         """GOAWAY: the server opens no more streams, and the session ends with the last."""
@@ -62,7 +74,7 @@ class NativeLink:
             self.server_id = fields.get(agentinfo.SERVER_ID, b"").decode("latin-1")
             count = fields.get(agentinfo.SERVER_COUNT, b"")
             self.server_count = max(1, int(count)) if _is_count(count) else 1
-            self._wanted = self._offer()
+            self._wanted = self._holder.offer()
             if not self._wanted:
                 self.session.drain()
         return self._info if self._wanted else None

@@ -67,8 +67,15 @@ class AgentRole(Role):
     def _native(
         self, transport: TlsTransport, info: AgentInfo, requests: Requests, dials: trio.Nursery
     ) -> NativeLink:
+        config = self._config
         return NativeLink(
-            self._host.reactor, transport, info, requests, dials, self._config.keepalive
+            self._host.reactor,
+            transport,
+            info,
+            requests,
+            dials,
+            config.keepalive,
+            config.probe_interval,
         )
 
     def _packets(self, transport: TlsTransport, info: AgentInfo) -> PacketLink:
@@ -85,6 +92,7 @@ class AgentRole(Role):
             self.telemetry,
             timeout=config.connect_timeout,
             keepalive=config.keepalive,
+            probe_interval=config.probe_interval,
             outlasts_drain=self.outlasts_drain,
         )
 
@@ -107,13 +115,13 @@ class AgentRole(Role):
 
     @property
     def connected(self) -> int:
-        """How many servers it is connected to."""
-        return len(self.links)
+        """How many servers it is connected to, those aside that are about to go."""
+        return len(self._servers.held) if self._servers is not None else 0
 
     @property
     def links(self) -> list[Link]:
         """The tunnels there are."""
-        return list(self._servers.links.values()) if self._servers is not None else []
+        return list(self._servers.links) if self._servers is not None else []
 
     def _connector(self) -> Connector:
         config = self._config

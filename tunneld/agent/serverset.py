@@ -48,8 +48,10 @@ class ServerSet:
         connect: Connect,
         count: Callable[[], int | None] | None = None,
     ) -> None:
-        self.links: dict[str, Link] = {}
-        """Those held, by server id."""
+        self.held: dict[str, Link] = {}
+        """Links to servers that stay, by server id."""
+        self.links: list[Link] = []
+        """All, with those to servers that are about to go."""
         self._address = config.server
         self._forever = config.sync_forever
         self._host = host
@@ -76,7 +78,7 @@ class ServerSet:
     async def _drain(self, looking: trio.CancelScope) -> None:
         await self._host.drain.wait()
         looking.cancel()
-        for link in self.links.values():
+        for link in self.links:
             link.drain()
 
     # -- looking for servers ------------------------------------------------------------------
@@ -108,7 +110,7 @@ class ServerSet:
         if not is_new:
             log.debug("connected twice", server_id=link.server_id)
             return self._interval.first()
-        if link.server_id not in self.links:
+        if link.server_id not in self.held:
             return math.inf  # lost already, which ends the wait
         return self._interval.first() if self._has_all or self._forever else 0
 
@@ -119,12 +121,12 @@ class ServerSet:
 
     @property
     def _has_all(self) -> bool:
-        return not self._forever and len(self.links) >= self._wanted
+        return not self._forever and len(self.held) >= self._wanted
 
     def _failed(self, reason: str) -> float:
         """Seconds until the next attempt."""
-        delay = self._interval.next() if self.links else self._backoff.next_delay()
-        missing = "another tunnel" if self.links else "tunnel"
+        delay = self._interval.next() if self.held else self._backoff.next_delay()
+        missing = "another tunnel" if self.held else "tunnel"
         log.warning(f"no {missing} to {self._address}: {reason}", retry_in=round(delay, 2))
         self._tell(reason)
         return delay
@@ -133,49 +135,53 @@ class ServerSet:
 
     async def _hold(self, link: Link, task_status: trio.TaskStatus[bool]) -> None:
         """Run ``link`` to its end; it counts from its offer on."""
-        since: float | None = None
-        offered = False
-
-        def offer() -> bool:
-            nonlocal since, offered
-            offered = True
-            is_new = link.server_id not in self.links
-            if is_new:
-                since = trio.current_time()
-                self._keep(link)
-            task_status.started(is_new)
-            return is_new
-
+        hold = _Hold(self, link, task_status)
         reason = "the server ended the tunnel"
         try:
-            await link.run(offer)
-            if not offered:
+            await link.run(hold)
+            if not hold.offered:
                 raise SessionError(reason)
         except LINK_ERRORS as exc:
-            if not offered:
+            if not hold.offered:
                 raise
             reason = reason_of(exc)
         finally:
-            if since is not None:
-                self._forget(link)
-        if since is not None:
-            self._lose(link, trio.current_time() - since, reason)
+            counted = self.release(link)
+            if hold.since is not None:
+                self.links.remove(link)
+                self._telemetry.open_server_connections -= 1
+        if counted and not self.drained:
+            log.warning("tunnel lost", server_id=link.server_id, error=reason)
+            self.replace(hold.lasted, reason)
+        elif hold.since is not None:
+            log.info("tunnel has ended", server_id=link.server_id, error=reason)
 
-    def _keep(self, link: Link) -> None:
-        self.links[link.server_id] = link
+    @property
+    def drained(self) -> bool:
+        """Whether no more servers are looked for."""
+        return self._host.drain.is_set()
+
+    def keep(self, link: Link) -> bool:
+        """The server has said who it is; whether there is no other link to it."""
+        if link.server_id in self.held:
+            return False
+        self.held[link.server_id] = link
+        self.links.append(link)
         self._said = link.server_count
         self._telemetry.open_server_connections += 1
         log.info("tunnel is up", server=self._address, server_id=link.server_id)
         self._tell()
+        return True
 
-    def _forget(self, link: Link) -> None:
-        del self.links[link.server_id]
-        self._telemetry.open_server_connections -= 1
+    def release(self, link: Link) -> bool:
+        """Count the link's server no more; whether it has counted until now."""
+        if self.held.get(link.server_id) is not link:
+            return False
+        del self.held[link.server_id]
+        return True
 
-    def _lose(self, link: Link, lasted: float, reason: str) -> None:
-        if self._host.drain.is_set():
-            return
-        log.warning("tunnel lost", server_id=link.server_id, error=reason)
+    def replace(self, lasted: float, reason: str) -> None:
+        """Look for another server; the last one has counted for so many seconds."""
         if lasted > _LASTING:
             self._backoff.reset()
         self._tell(reason)
@@ -184,7 +190,7 @@ class ServerSet:
     def _tell(self, reason: str = "") -> None:
         """Say what is held; ``reason`` is why there is no more."""
         wanted = self._telemetry.known_server_count = self._wanted
-        held = len(self.links)
+        held = len(self.held)
         if held == wanted == 1:
             state = (RoleState.READY, f"connected to {self._address}")
         elif held:
@@ -196,6 +202,36 @@ class ServerSet:
         if state != self._state:
             self._state = state
             self._host.set_state(*state)
+
+
+class _Hold:
+    """One link's `Holder`."""
+
+    def __init__(self, servers: ServerSet, link: Link, task_status: trio.TaskStatus[bool]) -> None:
+        self.offered = False
+        self.since: float | None = None
+        """When the link was kept, if it was."""
+        self._servers = servers
+        self._link = link
+        self._task_status = task_status
+
+    def offer(self) -> bool:
+        self.offered = True
+        is_new = self._servers.keep(self._link)
+        if is_new:
+            self.since = trio.current_time()
+        self._task_status.started(is_new)
+        return is_new
+
+    @property
+    def lasted(self) -> float:
+        """Seconds since it was kept."""
+        return trio.current_time() - self.since if self.since is not None else 0.0
+
+    def leaving(self) -> None:
+        if not self._servers.drained and self._servers.release(self._link):
+            log.info("server is about to go", server_id=self._link.server_id)
+            self._servers.replace(self.lasted, "the server is about to go")
 
 
 class _Interval:

@@ -206,6 +206,26 @@ async def test_what_is_no_packet_ends_the_tunnel(world: PacketWorld) -> None:
     await world.ready()
 
 
+async def test_a_server_that_is_about_to_go_keeps_its_connections(
+    pki: Path, autojump_clock: MockClock
+) -> None:
+    """Go's server announces a graceful stop by GOAWAY and waits for its streams."""
+    async with open_packet_world(pki) as world:
+        agent = await world.ready()
+        await agent.dial(f"127.0.0.1:{await world.endpoint(echo)}")
+        await agent.peer.send_all(bytes.fromhex("000008 07 00 00000000 7fffffff 00000000"))
+        world.greetings = [[*GREETING, ("serverid", "srv-2"), ("servercount", "1")]]
+        await world.agent()
+        await world.until(lambda: world.role.connected == 1)
+        await agent.send(Data(1, b"still served", ""))
+        assert await agent.data(1, 12) == b"still served"
+        await agent.close(1)
+        await agent.until(lambda: agent.half_closed)
+        assert len(world.role.links) == 2
+        await agent.end(0)
+        await agent.until(lambda: agent.over)
+
+
 # -- draining ---------------------------------------------------------------------------------
 
 

@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from tunneld.agent.link import Link, Offer
+from tunneld.agent.link import Holder, Link
 from tunneld.agent.serverset import ServerSet
 from tunneld.config import AgentConfig
 from tunneld.reactor import Reactor
@@ -27,17 +27,19 @@ class FakeLink:
     def __init__(self, server_id: str, server_count: int = 1, *, silent: bool = False) -> None:
         self.server_id = server_id
         self.server_count = server_count
+        self.holder: Holder
         self.wanted: bool | None = None
         self.drained = False
         self._silent = silent
         self._error = ""
         self._over = trio.Event()
 
-    async def run(self, offer: Offer) -> None:
+    async def run(self, holder: Holder) -> None:
         if self._silent:
             await self._over.wait()
         else:
-            self.wanted = offer()
+            self.holder = holder
+            self.wanted = holder.offer()
             if self.wanted:
                 await self._over.wait()
         if self._error:
@@ -99,7 +101,7 @@ async def test_missing_servers_are_connected_in_a_row(autojump_clock: MockClock)
     servers = Servers([FakeLink("a", 3), FakeLink("b", 3), FakeLink("c", 3)])
     async with serving(servers) as held:
         await trio.sleep(100)
-        assert list(held.links) == ["a", "b", "c"]
+        assert list(held.held) == ["a", "b", "c"]
     assert servers.gaps == [0, 0]
     assert servers.states == [
         (RoleState.STARTING, "connecting to all:1"),
@@ -114,7 +116,7 @@ async def test_a_second_tunnel_to_one_server_is_not_kept(autojump_clock: MockClo
     servers = Servers([FakeLink("a", 2), twice, FakeLink("a", 2), FakeLink("b", 2)])
     async with serving(servers) as held:
         await trio.sleep(100)
-        assert list(held.links) == ["a", "b"]
+        assert list(held.held) == ["a", "b"]
         assert servers.telemetry.open_server_connections == 2
     assert twice.wanted is False
     immediate, *later = servers.gaps
@@ -132,7 +134,7 @@ async def test_a_lost_tunnel_is_replaced_without_waiting_for_the_interval(
         await trio.sleep(100)
         first.end("cut off")
         await trio.sleep(0.6)
-        assert set(held.links) == {"a", "b"}
+        assert set(held.held) == {"a", "b"}
     assert servers.states[-2:] == [
         (RoleState.READY, "connected to 1 of 2 servers"),
         (RoleState.READY, "connected to 2 of 2 servers"),
@@ -160,7 +162,7 @@ async def test_the_reason_is_said_once_no_tunnel_is_left(autojump_clock: MockClo
             (RoleState.READY, "connected to all:1"),
             (RoleState.BACKOFF, "no tunnel to all:1: cut off"),
         ]
-        assert held.links == {}
+        assert held.held == {}
         await trio.sleep(5)
     assert servers.states[-1] == (RoleState.BACKOFF, "no tunnel to all:1: Connection refused")
     assert servers.telemetry.open_server_connections == 0
@@ -210,7 +212,7 @@ async def test_the_latest_new_server_says_how_many_there_are(autojump_clock: Moc
     servers = Servers([FakeLink("a", 3), FakeLink("b", 2), FakeLink("c", 3)])
     async with serving(servers) as held:
         await trio.sleep(10)
-        assert list(held.links) == ["a", "b"]
+        assert list(held.held) == ["a", "b"]
     assert servers.telemetry.known_server_count == 2
 
 
@@ -219,13 +221,13 @@ async def test_somebody_else_may_know_how_many_there_are(autojump_clock: MockClo
     known: list[int | None] = [1]
     async with serving(servers, lambda: known[0]) as held:
         await trio.sleep(10)
-        assert list(held.links) == ["a"]
+        assert list(held.held) == ["a"]
         known[0] = 2
         await trio.sleep(1.2)
-        assert list(held.links) == ["a", "b"]
+        assert list(held.held) == ["a", "b"]
         known[0] = None
         await trio.sleep(1.2)
-        assert list(held.links) == ["a", "b", "c"]
+        assert list(held.held) == ["a", "b", "c"]
         known[0] = 0
         await trio.sleep(1.2)
     assert servers.states[-1] == (RoleState.READY, "connected to 3 of 3 servers")
@@ -236,7 +238,7 @@ async def test_it_can_be_made_to_look_for_ever(autojump_clock: MockClock) -> Non
     servers = Servers([FakeLink("a") for _ in range(50)], sync_forever=True)
     async with serving(servers) as held:
         await trio.sleep(20)
-        assert list(held.links) == ["a"]
+        assert list(held.held) == ["a"]
     assert all(1 <= gap <= 1.1 for gap in servers.gaps)
     assert len(servers.gaps) >= 17
 
@@ -245,13 +247,34 @@ async def test_a_server_that_ends_each_tunnel_at_once_is_tried_ever_less(
     autojump_clock: MockClock,
 ) -> None:
     class Ending(FakeLink):
-        async def run(self, offer: Offer) -> None:
-            offer()
+        async def run(self, holder: Holder) -> None:
+            holder.offer()
 
     servers = Servers([Ending("a") for _ in range(5000)], backoff_min=1.0, backoff_max=8.0)
     async with serving(servers):
         await trio.sleep(1000)
     assert 125 < len(servers.times) < 500
+
+
+async def test_a_server_that_is_about_to_go_is_replaced_but_served_on(
+    autojump_clock: MockClock,
+) -> None:
+    going = FakeLink("a")
+    servers = Servers([going, FakeLink("b")])
+    async with serving(servers) as held:
+        going.holder.leaving()
+        await wait_all_tasks_blocked()
+        reason = "no tunnel to all:1: the server is about to go"
+        assert servers.states[-1] == (RoleState.BACKOFF, reason)
+        await trio.sleep(1)
+        assert list(held.held) == ["b"]
+        assert held.links[0] is going
+        assert servers.telemetry.open_server_connections == 2
+        going.end()
+        await trio.sleep(1)
+        assert list(held.held) == ["b"]
+        assert len(held.links) == servers.telemetry.open_server_connections == 1
+    assert servers.states[-1] == (RoleState.READY, "connected to all:1")
 
 
 # -- draining ---------------------------------------------------------------------------------
@@ -260,15 +283,18 @@ async def test_a_server_that_ends_each_tunnel_at_once_is_tried_ever_less(
 async def test_a_drain_drains_all_and_waits_for_them(autojump_clock: MockClock) -> None:
     links = [FakeLink("a", 2), FakeLink("b", 2)]
     servers = Servers(links)
-    async with serving(servers):
+    async with serving(servers) as held:
         servers.host.drain.set()
         await wait_all_tasks_blocked()
+        links[0].holder.leaving()
+        assert len(held.held) == 2
         assert [link.drained for link in links] == [True, True]
         links[0].end()
         await wait_all_tasks_blocked()
         assert not servers.done.is_set()
         links[1].end("cut off")
         await servers.done.wait()
+        assert held.held == {}
     assert servers.states[-1][0] is RoleState.READY
     assert len(servers.times) == 2
 
@@ -278,5 +304,5 @@ async def test_a_drained_set_looks_for_no_more(autojump_clock: MockClock) -> Non
     async with serving(servers) as held:
         servers.host.drain.set()
         await trio.sleep(100)
-        assert list(held.links) == ["a"]
+        assert list(held.held) == ["a"]
     assert len(servers.times) == 2
