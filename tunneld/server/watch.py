@@ -22,7 +22,8 @@ _octets = memoryview(bytearray(_EARLY_LIMIT))
 class Watch:
     """Reads ahead on ``stream`` until `stop`; cancels ``everything`` if the client is lost.
 
-    A client that half-closes is not lost: it may only have said all it wants to.
+    A client that half-closes is not lost: it may only have said all it wants to. Over TCP a close
+    looks the same; over a UNIX socket it is a loss, if the client has said nothing.
     """
 
     def __init__(
@@ -53,11 +54,12 @@ class Watch:
     def on_ready(self, events: int) -> None:
         if events & EPOLLIN:
             self._read()
-        elif events & EPOLLERR:
+            return
+        # A hang-up, which would be reported over and over, is a UNIX client that has closed; what
+        # it has said may be for the endpoint all the same.
+        if events & EPOLLERR or not self._early:
             self._everything.cancel()
-            self._look_away()
-        else:
-            self._look_away()  # a hang-up, which would be reported over and over
+        self._look_away()
 
     def fail(self, error: Exception) -> None:
         """An error of ours, which the reactor has logged."""

@@ -127,3 +127,15 @@ async def test_an_error_in_the_block_comes_out_as_it_is(reactor: Reactor, pair: 
         raise ZeroDivisionError
     await ours.aclose()
     await theirs.aclose()
+
+
+async def test_a_client_that_has_closed_without_a_word_is_lost(reactor: Reactor) -> None:
+    """Which shows over a UNIX socket alone."""
+    first, second = socket.socketpair()
+    first.setblocking(False)
+    with trio.fail_after(5), watching(reactor, TransportStream(PlainTransport(first))):
+        await wait_all_tasks_blocked()
+        second.close()
+        await trio.sleep_forever()
+    assert reactor.served == 0
+    first.close()
