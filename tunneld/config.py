@@ -117,7 +117,7 @@ class AgentConfig(_RoleTable, frozen=True, kw_only=True, tag="agent"):
     """What it can reach, as in ``host=a.example&ipv4=10.0.0.1&cidr=10.0.0.0/8&default-route=true``;
     "" claims nothing in particular: it is chosen when no other agent claims the destination."""
     token_path: str = ""
-    """File with a bearer token for konnectivity servers, read anew for each connection."""
+    """File with a bearer token for the servers, read anew for each connection."""
     alpn: tuple[str, ...] = ()
     """Protocol names to offer in TLS ahead of ``rh2`` and ``h2``, for what is in between."""
     connect_timeout: Seconds = 5.0

@@ -5,7 +5,7 @@ from typing import Protocol
 
 import trio
 
-from tunneld.session import Session, SessionError
+from tunneld.session import SessionError
 
 LINK_ERRORS = (OSError, EOFError, trio.TooSlowError, SessionError)
 """How a link fails to come up, or ends."""
@@ -43,13 +43,6 @@ class Link(Protocol):
 
     def drain(self) -> None:
         """Have the server send its dials elsewhere, and end when what runs has ended."""
-
-
-async def watch_leaving(session: Session, interval: float, holder: Holder) -> None:
-    """Look every ``interval`` seconds whether the server has sent a GOAWAY, and tell ``holder``."""
-    while not session.draining:  # noqa: ASYNC110 - a session tells of its end only
-        await trio.sleep(interval)
-    holder.leaving()
 
 
 def reason_of(exc: Exception) -> str:

@@ -4,11 +4,11 @@ import trio
 
 from frames import Headers, Role
 from tunneld import agentinfo, rh2
-from tunneld.agent.link import Holder, watch_leaving
+from tunneld.agent.link import Holder
 from tunneld.agent.requests import Requests
 from tunneld.agentinfo import AgentInfo
 from tunneld.reactor import Reactor
-from tunneld.session import Session, SessionError
+from tunneld.session import Session
 from tunneld.transport.tls import TlsTransport
 
 
@@ -20,7 +20,6 @@ class NativeLink:
       dials: where its connections run; they may outlast it by a moment, while an endpoint takes
         the last octets.
       keepalive: seconds; see `Session`.
-      probe_interval: seconds between looks whether the server is about to go.
     """
 
     def __init__(
@@ -31,7 +30,6 @@ class NativeLink:
         requests: Requests,
         dials: trio.Nursery,
         keepalive: float,
-        probe_interval: float,
     ) -> None:
         self.server_id = ""
         self.server_count = 1
@@ -44,28 +42,22 @@ class NativeLink:
             receive_window=rh2.RECEIVE_WINDOW,
             keepalive=keepalive,
             on_request=requests.handler(dials, self._greeted),
+            on_draining=self._leaving,
         )
         self._info = info
-        self._probe_interval = probe_interval
         self._holder: Holder
         self._wanted: bool | None = None
 
     async def run(self, holder: Holder) -> None:
         self._holder = holder
-        error: SessionError | None = None
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(watch_leaving, self.session, self._probe_interval, holder)
-            try:
-                await self.session.run()
-            except SessionError as exc:
-                error = exc
-            nursery.cancel_scope.cancel()
-        if error is not None:
-            raise error
+        await self.session.run()
 
     def drain(self) -> None:
         """GOAWAY: the server opens no more streams, and the session ends with the last."""
         self.session.drain()
+
+    def _leaving(self) -> None:
+        self._holder.leaving()
 
     def _greeted(self, headers: Headers) -> AgentInfo | None:
         """The server asks who we are: it takes us for its agent, and says who it is."""

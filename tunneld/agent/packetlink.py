@@ -5,7 +5,7 @@ import trio
 from frames import LocalProtocolError, Role, Setting
 from frames.grpc import GrpcError
 from frames.packet import Drain
-from tunneld.agent.link import Holder, watch_leaving
+from tunneld.agent.link import Holder
 from tunneld.agent.packetcall import call_headers, server_of
 from tunneld.agent.packetdials import PacketDials
 from tunneld.agentinfo import AgentInfo
@@ -34,7 +34,6 @@ class PacketLink:
       authority: what the request is addressed to.
       timeout: seconds for connecting to an endpoint.
       keepalive: seconds; see `Session`.
-      probe_interval: seconds between looks whether the server is about to go.
       outlasts_drain: whether, once drained, it goes on until the server ends it.
     """
 
@@ -49,7 +48,6 @@ class PacketLink:
         *,
         timeout: float,
         keepalive: float,
-        probe_interval: float,
         outlasts_drain: bool,
     ) -> None:
         self.server_id = ""
@@ -61,6 +59,7 @@ class PacketLink:
             settings=_SETTINGS,
             receive_window=_RECEIVE_WINDOW,
             keepalive=max(keepalive, _MIN_KEEPALIVE),
+            on_draining=self._leaving,
         )
         self._reactor = reactor
         self._info = info
@@ -68,15 +67,18 @@ class PacketLink:
         self._conns = conns
         self._telemetry = telemetry
         self._timeout = timeout
-        self._probe_interval = probe_interval
         self._outlasts_drain = outlasts_drain
         self._dials: PacketDials | None = None
-        self._drained = trio.Event()
+        self._holder: Holder
+        self._drained = False
+        self._finishing = trio.Event()
+        """Set when the link is to end as soon as there is nothing left to do."""
         self._error: str | None = None
 
     async def run(self, holder: Holder) -> None:
+        self._holder = holder
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._converse, holder, nursery)
+            nursery.start_soon(self._converse, nursery)
             try:
                 await self.session.run()
             except SessionError as exc:
@@ -87,23 +89,30 @@ class PacketLink:
 
     def drain(self) -> None:
         """DRAIN: a server of today prefers other agents from now on; old ones do not know it."""
-        if self._dials is not None and not self._drained.is_set():
+        if self._dials is not None and not self._drained:
+            self._drained = True
             self._dials.packets.send(Drain())
-            self._drained.set()
+            if not self._outlasts_drain:
+                self._finishing.set()
 
-    async def _converse(self, holder: Holder, tasks: trio.Nursery) -> None:
+    def _leaving(self) -> None:
+        """Go's server has begun a graceful stop, and waits for the stream to end."""
+        self._holder.leaving()
+        self._finishing.set()
+
+    async def _converse(self, tasks: trio.Nursery) -> None:
         """The stream, from its request to its end; the session ends with it."""
         try:
             end = self.session.open(call_headers(self._info, self._authority))
             self.server_id, self.server_count = await server_of(end)
-            await self._serve(end, tasks, holder)
+            await self._serve(end, tasks)
         except LocalProtocolError as exc:
-            self._error = f"the request cannot be sent: {exc}"
+            self._error = self._error or f"the request cannot be sent: {exc}"
         except (GrpcError, SessionError) as exc:
             self._error = self._error or str(exc)
         tasks.cancel_scope.cancel()
 
-    async def _serve(self, end: StreamEnd, tasks: trio.Nursery, holder: Holder) -> None:
+    async def _serve(self, end: StreamEnd, tasks: trio.Nursery) -> None:
         """Take packets until the server ends the stream, or we have reason to.
 
         Raises:
@@ -118,10 +127,10 @@ class PacketLink:
             self._telemetry,
             self._timeout,
         )
-        wanted = holder.offer()
+        wanted = self._holder.offer()
         dials.start()
         if wanted:
-            await self._serve_while_wanted(dials, holder)
+            await self._serve_while_wanted(dials)
         if dials.error is not None:
             raise dials.error
         if not dials.over.is_set():  # the server logs no loss, if it ends its side first
@@ -129,25 +138,16 @@ class PacketLink:
             with trio.move_on_after(_GOODBYE):
                 await dials.over.wait()
 
-    async def _serve_while_wanted(self, dials: PacketDials, holder: Holder) -> None:
+    async def _serve_while_wanted(self, dials: PacketDials) -> None:
         """Return when the server has ended the stream; or when it or we are about to go, and there
         is nothing left to do."""
 
-        async def leave_when_drained() -> None:
-            await self._drained.wait()
-            if not self._outlasts_drain:
-                await leave_when_quiet()
-
-        async def leave_when_server_does() -> None:
-            await watch_leaving(self.session, self._probe_interval, holder)
-            await leave_when_quiet()
-
-        async def leave_when_quiet() -> None:
+        async def finish() -> None:
+            await self._finishing.wait()
             await dials.wait_quiet(_QUIET)
             nursery.cancel_scope.cancel()
 
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(leave_when_drained)
-            nursery.start_soon(leave_when_server_does)
+            nursery.start_soon(finish)
             await dials.over.wait()
             nursery.cancel_scope.cancel()

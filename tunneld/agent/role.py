@@ -67,15 +67,8 @@ class AgentRole(Role):
     def _native(
         self, transport: TlsTransport, info: AgentInfo, requests: Requests, dials: trio.Nursery
     ) -> NativeLink:
-        config = self._config
         return NativeLink(
-            self._host.reactor,
-            transport,
-            info,
-            requests,
-            dials,
-            config.keepalive,
-            config.probe_interval,
+            self._host.reactor, transport, info, requests, dials, self._config.keepalive
         )
 
     def _packets(self, transport: TlsTransport, info: AgentInfo) -> PacketLink:
@@ -92,7 +85,6 @@ class AgentRole(Role):
             self.telemetry,
             timeout=config.connect_timeout,
             keepalive=config.keepalive,
-            probe_interval=config.probe_interval,
             outlasts_drain=self.outlasts_drain,
         )
 
