@@ -17,6 +17,7 @@ from frames.grpc import (
     trailers_only,
     unimplemented,
 )
+from frames.grpcstatus import quoted
 from tunneld.streamend import StreamEnd
 
 log = structlog.get_logger(__name__)
@@ -53,6 +54,10 @@ class GrpcServer:
         request = check_request(headers)
         if (request.service, request.method) != (self._service, self._method):
             raise unimplemented(request, {self._service})
+        if request.encoding not in (b"", b"identity"):  # before any message, as Go
+            name = quoted(request.encoding)
+            text = f"grpc: Decompressor is not installed for grpc-encoding {name}"
+            raise GrpcError(Status.UNIMPLEMENTED, text)
         await self._handler(end, request)
 
 
