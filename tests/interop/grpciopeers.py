@@ -7,6 +7,7 @@ Server    what agents connect to
 
 import itertools
 import math
+import os
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -235,7 +236,7 @@ class Agent:
             try:
                 await endpoint.connect((host, int(port)))
             except OSError as exc:
-                reason = (exc.strerror or "").lower()
+                reason = os.strerror(exc.errno or 0).lower()
                 error = f"dial {request.protocol} {request.address}: connect: {reason}"
                 await self.call.send(dial_response(request.random, 0, error))
                 return

@@ -23,7 +23,7 @@ class Stream(Protocol):
 
     async def send_all(self, data: bytes) -> None: ...
 
-    async def receive_some(self) -> bytes:
+    async def receive_some(self) -> bytes | bytearray:
         """b"" at the end."""
 
 
@@ -35,6 +35,20 @@ async def receive(stream: Stream, size: int) -> bytes:
         assert more, f"{len(octets)} of {size} octets"
         octets += more
     return bytes(octets)
+
+
+async def receive_all(stream: Stream) -> bytes:
+    """All octets up to the end."""
+    octets = bytearray()
+    while more := await stream.receive_some():
+        octets += more
+    return bytes(octets)
+
+
+async def pour(stream: trio.abc.SendStream) -> None:
+    """Send without end."""
+    while True:
+        await stream.send_all(bytes(1 << 16))
 
 
 async def exchange(stream: Stream, octets: bytes) -> None:
@@ -54,12 +68,6 @@ async def sink(stream: trio.SocketStream) -> None:
     """An endpoint that reads, and says nothing."""
     async for _ in stream:
         pass
-
-
-async def endless(stream: trio.SocketStream) -> None:
-    """An endpoint that never stops to talk."""
-    while True:
-        await stream.send_all(bytes(1 << 16))
 
 
 @contextmanager
@@ -87,8 +95,12 @@ def ids(world: World) -> list[str]:
 
 @asynccontextmanager
 async def our_client(world: World) -> AsyncIterator[client.Client]:
-    """For CONNECT over our server's UNIX socket."""
-    async with client.connect(f"unix:{world.unix_frontend}") as ours:
+    """For CONNECT to our server, over TLS."""
+    host, port = world.frontend
+    own = world.pki / "frontend"
+    async with client.connect(
+        f"{host}:{port}", cert=own / "client.crt", key=own / "client.key", ca=own / "ca.crt"
+    ) as ours:
         yield ours
 
 
