@@ -84,6 +84,8 @@ class PacketStream:
         self._owed = 0
         """Octets that came and may be credited; negative while more is held back than came since
         its credit was given: parts of a message are credited before the whole is there."""
+        self._receiving = False
+        """Whether octets are being taken in: what is held back of them is not known yet."""
         self.over = False
         """Whether nothing more is taken in."""
 
@@ -153,12 +155,15 @@ class PacketStream:
             self.end.credit(len(data))
             return
         self._owed += len(data)
+        self._receiving = True
         try:
             self._reader.feed(data)
         except GrpcError as exc:
             self._end(exc)
         except PacketError as exc:
             self._end(undecodable(exc))
+        finally:
+            self._receiving = False
         self._pay()
         if end and not self.over:
             cut = not self._reader.empty
@@ -171,7 +176,7 @@ class PacketStream:
         self._pay()
 
     def _pay(self) -> None:
-        if self._owed > 0 and self.end.stream.can_receive:
+        if self._owed > 0 and not self._receiving and self.end.stream.can_receive:
             owed, self._owed = self._owed, 0
             self.end.credit(owed)
 
@@ -182,7 +187,7 @@ class PacketStream:
         if type(packet) is Data:
             self._packets[self._data_in] += 1
             if packet.data:
-                # Two steps: credit may be given, and so `_owed` change, amid the call.
+                # Two steps: `_owed` may change amid the call.
                 held_back = self._user.on_data(packet.connect_id, memoryview(packet.data))
                 self._owed -= held_back
             return
