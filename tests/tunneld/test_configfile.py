@@ -217,6 +217,9 @@ def test_a_server_needs_a_frontend(write: Write) -> None:
         ('identifiers = "hots=a"', "identifiers: unknown kind 'hots'"),
         ('namespace = ""', "namespace: '' is no name"),
         ("keepalive = nan", "keepalive: expected float > 0.0, seen NaN"),
+        ("sync-interval = 11", "sync-interval: 11.0 is more than sync-interval-cap, 10.0"),
+        ('alpn = ["x", ""]', "alpn[1]: '' must have 1 to 255 octets"),
+        ('token-path = "no/such"', "token-path: cannot read "),
     ],
 )
 def test_an_agent_is_checked(write: Write, extra: str, says: str) -> None:
@@ -232,6 +235,19 @@ def test_an_agent_needs_a_port_that_can_be_dialled(write: Write) -> None:
 def test_an_empty_certificate_name_is_no_file(write: Write) -> None:
     path = write(AGENT.replace('"agent/agent.key"', '""'))
     assert problems_of(path) == ["role[0].key: is empty, expected a file name"]
+
+
+def test_an_agent_may_go_without_a_certificate_but_not_without_an_id(
+    write: Write, tmp_path: Path
+) -> None:
+    (tmp_path / "token").write_text("secret")
+    bare = AGENT.replace('cert = "agent/agent.crt"\nkey = "agent/agent.key"\n', "")
+    assert problems_of(write(bare)) == [
+        "role[0].agent-id: is missing, there is no cert to take it from"
+    ]
+    (agent,) = load_config(write(bare + 'agent-id = "home"\ntoken-path = "token"')).role
+    assert isinstance(agent, AgentConfig)
+    assert agent.token_path == str(tmp_path / "token")
 
 
 def test_records_are_addresses(write: Write) -> None:
