@@ -19,9 +19,9 @@ from tests.interop.konnectivity.exchange import (
     IncompleteError,
     Reader,
     body_of,
-    echo,
     get,
     pattern,
+    post,
 )
 from tests.interop.konnectivity.nurseries import open_plain_nursery
 from tests.interop.konnectivity.programs import Maker, World
@@ -37,12 +37,12 @@ from tests.interop.konnectivity.steps import (
 )
 from tests.interop.konnectivity.targets import (
     Unanswering,
+    echo,
     endless,
     http,
     open_target,
     refusing,
 )
-from tests.interop.konnectivity.targets import echo as echo_back
 from tunneld.pki import Pki
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1000)]  # the first one builds programs
@@ -84,7 +84,7 @@ async def test_20_mib_go_both_ways_at_once(cell: Cell) -> None:
     with trio.fail_after(LIMIT):
         async with open_target(http) as target:
             stream = await cell.client.dial(target.address)
-            assert await echo(stream, octets) == body_of(octets)
+            assert await post(stream, octets) == body_of(octets)
             await stream.aclose()
 
 
@@ -111,10 +111,10 @@ async def test_a_hundred_posts_go_through_while_other_dials_fail(cell: Cell) -> 
             await cell.client.dial(address)
         failed[name] = info.value
 
-    async def post(address: str, number: int) -> None:
+    async def one(address: str, number: int) -> None:
         octets = pattern(10_000 + number)
         stream = await cell.client.dial(address)
-        assert await echo(stream, octets) == body_of(octets)
+        assert await post(stream, octets) == body_of(octets)
         await stream.aclose()
 
     with trio.fail_after(LIMIT), Unanswering() as unanswering:
@@ -123,7 +123,7 @@ async def test_a_hundred_posts_go_through_while_other_dials_fail(cell: Cell) -> 
             nursery.start_soon(fail, "refused", refusing())
             nursery.start_soon(fail, "unknown", "nosuch.invalid:80")
             for number in range(100):
-                nursery.start_soon(post, target.address, number)
+                nursery.start_soon(one, target.address, number)
     assert str(failed["refused"]).endswith("connect: connection refused")
     assert str(failed["unknown"]).startswith("dial tcp: lookup nosuch.invalid")
     assert re.fullmatch(r"dial tcp 127\.0\.0\.1:\d+: i/o timeout", str(failed["unanswering"]))
@@ -176,7 +176,7 @@ async def test_an_agent_that_drains_keeps_what_it_has_and_gets_no_more(cell: Cel
     """From the first SIGTERM on others are preferred; the second ends it."""
     other = cell.another_agent("other")
     with trio.fail_after(LIMIT):
-        async with open_target(echo_back) as target:
+        async with open_target(echo) as target:
             kept = await cell.client.dial(target.address)
             await say(kept, b"before")
             other.start()

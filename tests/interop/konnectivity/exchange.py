@@ -1,6 +1,6 @@
 """HTTP/1.1 as far as the tests need it: one request on a connection, bodies by Content-Length.
 
-Both sides are here: `get` and `echo` ask, `answer` is what a target does.
+Both sides are here: `get` and `post` ask, `answer` is what a target does.
 
     GET /SIZE    → SIZE octets of `pattern`
     POST /       → the body, while it is still coming
@@ -108,7 +108,7 @@ async def get(stream: trio.abc.Stream, size: int) -> Body:
     return await _response(Reader(stream))
 
 
-async def echo(stream: trio.abc.Stream, octets: bytes) -> Body:
+async def post(stream: trio.abc.Stream, octets: bytes) -> Body:
     """POST ``octets`` and read what comes back in the meantime.
 
     Raises:

@@ -6,7 +6,7 @@ import trio
 
 from tests.interop.konnectivity.cell import Cell
 from tests.interop.konnectivity.clients import Client, DialError
-from tests.interop.konnectivity.exchange import Reader, body_of, echo, pattern, send
+from tests.interop.konnectivity.exchange import Reader, body_of, pattern, post, send
 from tests.interop.konnectivity.metrics import total
 from tests.interop.konnectivity.programs import Agent
 
@@ -33,7 +33,7 @@ async def ask(client: Client, address: str) -> None:
     """One dial of a `targets.http`, and one exchange."""
     octets = pattern(1000)
     stream = await client.dial(address)
-    assert await echo(stream, octets) == body_of(octets)
+    assert await post(stream, octets) == body_of(octets)
     await stream.aclose()
 
 
