@@ -19,6 +19,7 @@ from msgspec import Meta, Struct
 
 Seconds: TypeAlias = Annotated[float, Meta(gt=0)]
 TlsVersion: TypeAlias = Literal["1.2", "1.3"]
+Mode: TypeAlias = Literal["any", "grpc", "http-connect"]
 Strategy: TypeAlias = Literal["destHost", "defaultRoute", "default"]
 
 
@@ -68,7 +69,7 @@ class ServerConfig(_RoleTable, frozen=True, kw_only=True, tag="server"):
     """Unique for each server process; "" draws one at each start."""
     server_count: Annotated[int, Meta(ge=1)] = 1
     """How many servers agents reach by one address; each agent connects to all of them."""
-    mode: Literal["any", "grpc", "http-connect"] = "any"
+    mode: Mode = "any"
     """What frontends speak: konnectivity's gRPC and CONNECT, or one of them alone."""
     strategies: Annotated[tuple[Strategy, ...], Meta(min_length=1)] = (
         "destHost",

@@ -19,6 +19,8 @@ from tunneld.dropin.klogflags import KlogOptions
 from tunneld.dropin.pflag import BOOL, DURATION, INT, STRING, STRINGS
 
 IDENTIFIERS = frozenset({"ipv4", "ipv6", "host", "cidr", "default-route"})
+_KEEPALIVE = 10 * SECOND
+"""What counts if the flag is not given: konnectivity's hour leaves an agent with a dead server."""
 SERVER_COUNT_SOURCES = ("", "default", "max")
 
 
@@ -78,7 +80,11 @@ class AgentOptions(KlogOptions):
         BOOL, False, "go on looking for servers when all are connected, as their number may change"
     )
     keepalive_time: int = flag(
-        DURATION, HOUR, "silence of a server until it gets a PING; at least 10s"
+        DURATION,
+        HOUR,
+        "silence of a server until it gets a PING; 10s or more, 31s towards servers of konnectivity; "
+        "the least if not given",
+        draw=lambda: _KEEPALIVE,
     )
     service_account_token_path: str = flag(
         STRING, "", "file with the token to show to servers, read anew for each connection"

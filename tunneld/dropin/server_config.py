@@ -1,10 +1,11 @@
 """The server role's configuration by proxy-server's options."""
 
-from tunneld.config import Frontend, ServerConfig, Strategy, TlsVersion, TunnelListener
+from tunneld.config import Frontend, Mode, ServerConfig, Strategy, TlsVersion, TunnelListener
 from tunneld.dropin.duration import HOUR, SECOND, Nanoseconds, seconds
 from tunneld.dropin.program import StartError
-from tunneld.dropin.server_flags import GRPC, STRATEGIES, ServerOptions
+from tunneld.dropin.server_flags import ANY, GRPC, HTTP_CONNECT, STRATEGIES, ServerOptions
 
+_MODES: dict[str, Mode] = {GRPC: "grpc", HTTP_CONNECT: "http-connect", ANY: "any"}
 _HEAD_TIMEOUT = 60.0
 """Seconds for a client's head, konnectivity's limit."""
 
@@ -21,7 +22,7 @@ def server_config(options: ServerOptions) -> ServerConfig:
         tunnel=_tunnel(options),
         server_id=options.server_id,
         server_count=max(1, options.server_count),
-        mode="grpc" if options.mode == GRPC else "http-connect",
+        mode=_MODES[options.mode],
         strategies=_strategies(options),
         any_agent_id=True,
         konnectivity_wording=True,

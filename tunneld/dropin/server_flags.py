@@ -14,7 +14,7 @@ from tunneld.dropin.checks import (
     check_profiling,
     check_size,
 )
-from tunneld.dropin.duration import HOUR, format_duration
+from tunneld.dropin.duration import HOUR, SECOND, format_duration
 from tunneld.dropin.flagtable import flag
 from tunneld.dropin.govalues import quote
 from tunneld.dropin.klogflags import KlogOptions
@@ -22,7 +22,11 @@ from tunneld.dropin.pflag import BOOL, DURATION, FLOAT32, INT, STRING, STRINGS
 
 GRPC = "grpc"
 HTTP_CONNECT = "http-connect"
-"""Values of ``--mode``."""
+ANY = "any"
+"""Values of ``--mode``; the last is ours, and what counts if the flag is not given."""
+_KEEPALIVE = 10 * SECOND
+_FRONTEND_KEEPALIVE = 60 * SECOND
+"""What counts if the flags are not given: konnectivity's hour lets a dead agent take dials."""
 
 STRATEGIES: tuple[Strategy, ...] = ("default", "destHost", "defaultRoute")
 
@@ -65,7 +69,12 @@ class ServerOptions(KlogOptions):
         "",
         "CA whose certificates agents must show, PEM file; empty asks agents for none",
     )
-    mode: str = flag(STRING, GRPC, "what clients speak: grpc (ProxyService) or http-connect")
+    mode: str = flag(
+        STRING,
+        GRPC,
+        "what clients speak: grpc (ProxyService) or http-connect; both at once if not given",
+        draw=lambda: ANY,
+    )
     uds_name: str = flag(
         STRING, "", "UNIX socket for clients in place of TCP and TLS; with --server-port=0"
     )
@@ -83,10 +92,16 @@ class ServerOptions(KlogOptions):
     health_port: int = flag(INT, 8092, "TCP port for /healthz, /readyz and /metrics")
     health_bind_address: str = flag(STRING, "", "address of --health-port; empty: all")
     keepalive_time: int = flag(
-        DURATION, HOUR, "silence of an agent until it gets a PING; at least 1s"
+        DURATION,
+        HOUR,
+        "silence of an agent until it gets a PING; at least 1s; 10s if not given",
+        draw=lambda: _KEEPALIVE,
     )
     frontend_keepalive_time: int = flag(
-        DURATION, HOUR, "silence of a gRPC client until it gets a PING; at least 1s"
+        DURATION,
+        HOUR,
+        "silence of a gRPC client until it gets a PING; at least 1s; 1m if not given",
+        draw=lambda: _FRONTEND_KEEPALIVE,
     )
     enable_profiling: bool = flag(BOOL, False, "serve /debug/pprof on --admin-port")
     enable_contention_profiling: bool = flag(
@@ -190,7 +205,7 @@ def check(options: ServerOptions) -> list[str]:
     check_pair(options.cluster_cert, options.cluster_key, "cluster")
     ca = options.cluster_ca_cert
     check_file(ca, f"error checking cluster CA cert {ca}")
-    if options.mode not in (GRPC, HTTP_CONNECT):
+    if options.mode not in (GRPC, HTTP_CONNECT, ANY):
         raise OptionsError(
             f"mode must be set to either 'grpc' or 'http-connect' not {quote(options.mode)}"
         )

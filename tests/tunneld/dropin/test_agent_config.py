@@ -19,7 +19,7 @@ def test_by_default_it_connects_to_loopback() -> None:
     made = config("--ca-cert=a", "--agent-id=one")
     assert (made.server, made.agent_id, made.ca) == ("127.0.0.1:8091", "one", "a")
     assert (made.cert, made.key, made.token_path, made.identifiers) == ("", "", "", "")
-    assert (made.sync_interval, made.sync_interval_cap, made.keepalive) == (1, 10, 3600)
+    assert (made.sync_interval, made.sync_interval_cap, made.keepalive) == (1, 10, 10)
     assert made.alpn == ()
     assert not made.sync_forever
 

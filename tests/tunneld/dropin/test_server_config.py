@@ -16,13 +16,17 @@ def config(*arguments: str) -> ServerConfig:
     return server_config(options(ServerOptions, read(ServerOptions, list(arguments)), {}))
 
 
-def test_by_default_it_listens_on_all_addresses_and_speaks_grpc() -> None:
+def test_by_default_it_listens_on_all_addresses_and_speaks_both() -> None:
     made = config(*SERVER, *CLUSTER, "--server-id=one")
     assert made.frontends == (Frontend(listen=":8090", cert="c", key="k", client_ca="a"),)
     assert made.tunnel == TunnelListener(listen=":8091", cert="cc", key="ck", client_ca="")
-    assert (made.mode, made.strategies) == ("grpc", ("default",))
+    assert (made.mode, made.strategies) == ("any", ("default",))
     assert (made.server_id, made.server_count) == ("one", 1)
-    assert (made.dial_timeout, made.keepalive, made.frontend_keepalive) == (0, 3600, 3600)
+    assert (made.dial_timeout, made.keepalive, made.frontend_keepalive) == (0, 10, 60)
+
+
+def test_a_mode_that_is_given_restricts_it() -> None:
+    assert config(*SERVER, *CLUSTER, "--mode=grpc").mode == "grpc"
 
 
 def test_it_behaves_as_konnectivity_where_our_server_does_not() -> None:
