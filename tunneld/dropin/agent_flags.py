@@ -82,8 +82,8 @@ class AgentOptions(KlogOptions):
     keepalive_time: int = flag(
         DURATION,
         HOUR,
-        "silence of a server until it gets a PING; 10s or more, 31s towards servers of konnectivity; "
-        "the least if not given",
+        "silence of a server until it gets a PING; 10s or more, 31s towards servers of "
+        "konnectivity; the least if not given",
         draw=lambda: _KEEPALIVE,
     )
     service_account_token_path: str = flag(
