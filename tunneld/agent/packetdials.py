@@ -42,6 +42,7 @@ log = structlog.get_logger(__name__)
 
 _STUCK = 5.0
 """Seconds that an endpoint may take nothing while it keeps the window from the server."""
+_WINDOW_CHECK = 1.0
 
 
 class PacketDials:
@@ -87,6 +88,8 @@ class PacketDials:
         self._withholding = 0
         """Connections that keep the window from the server: one, if any."""
         self._watching = False
+        self._starved = False
+        """Whether the server keeps the window from us, while octets wait."""
         self._busy = 0
         """Dials and connections under way."""
         self._stirred = trio.Event()
@@ -94,6 +97,7 @@ class PacketDials:
     def start(self) -> None:
         """Take packets, those that came already first."""
         self.packets.start()
+        self._watch_window()
 
     async def wait_quiet(self, seconds: float) -> None:
         """Return when there has been neither dial nor connection for so long."""
@@ -140,6 +144,7 @@ class PacketDials:
             reason = f"tunnel lost: {error.message}"
             self._telemetry.stream_errors_total[TO_AGENT, error.status.text, NO_PACKET] += 1
             self._telemetry.server_connection_failure_count[FROM_SERVER] += 1
+        self._note_window(starved=False)
         for scope in self._dialling.values():
             scope.cancel()
         for channel in list(self._channels.values()):
@@ -248,13 +253,13 @@ class PacketDials:
         log.warning("connection closed: its endpoint does not read, and others need the tunnel")
 
     def withholds(self, change: int) -> None:
+        """As `Sharing`. The server cannot tell us that it needs the window, not even for a dial: so
+        whoever is alone may keep it only while its endpoint takes octets."""
         self._withholding += change
         if self._withholding and not self._watching:
-            self._watch()
+            self._watch_endpoints()
 
-    def _watch(self) -> None:
-        """The server cannot tell us that it needs the window, not even for a dial: so whoever is
-        alone may keep it only while its endpoint takes octets."""
+    def _watch_endpoints(self) -> None:
         self._watching = True
         before = {each: endpoint.written for each, endpoint in self._endpoints.items()}
 
@@ -265,9 +270,20 @@ class PacketDials:
                 if endpoint is not None and endpoint.written == written:
                     self._channels[connect_id].make_way()
             if self._withholding:
-                self._watch()
+                self._watch_endpoints()
 
         self._reactor.call_later(_STUCK, self, check)
+
+    def _watch_window(self) -> None:
+        if not self.over.is_set():
+            self._note_window(starved=self.packets.starved)
+            self._reactor.call_later(_WINDOW_CHECK, self, self._watch_window)
+
+    def _note_window(self, starved: bool) -> None:
+        if starved != self._starved:
+            self._starved = starved
+            stalls = self._telemetry.tunneld_stalls
+            (stalls.begin if starved else stalls.end)()
 
     def fail(self, error: Exception) -> None:
         """An error of ours, which the reactor has logged."""

@@ -126,7 +126,7 @@ class ServerSet:
     def _failed(self, reason: str) -> float:
         """Seconds until the next attempt."""
         delay = self._interval.next() if self.held else self._backoff.next_delay()
-        missing = "another tunnel" if self.held else "tunnel"
+        missing = "further tunnel" if self.held else "tunnel"
         log.warning(f"no {missing} to {self._address}: {reason}", retry_in=round(delay, 2))
         self._tell(reason)
         return delay
@@ -154,7 +154,7 @@ class ServerSet:
             log.warning("tunnel lost", server_id=link.server_id, error=reason)
             self.replace(hold.lasted, reason)
         elif hold.since is not None:
-            log.info("tunnel has ended", server_id=link.server_id, error=reason)
+            log.info("tunnel has ended", server_id=link.server_id)
 
     @property
     def drained(self) -> bool:

@@ -330,3 +330,19 @@ async def test_it_counts(world: PacketWorld) -> None:
         (TO_AGENT, "CLOSE_REQ"): 1,
         (FROM_AGENT, "CLOSE_RSP"): 1,
     }
+
+
+async def test_a_server_that_does_not_read_is_a_stall(pki: Path, autojump_clock: MockClock) -> None:
+    async def flood(stream: trio.SocketStream) -> None:
+        await stream.send_all(BULK)
+
+    async with open_packet_world(pki) as world:
+        agent = await world.ready()
+        agent.crediting = False
+        await agent.dial(f"127.0.0.1:{await world.endpoint(flood)}")
+        await trio.sleep(2)
+        stalls = world.role.telemetry.tunneld_stalls
+        assert stalls.count == 1
+        await agent.end(0)
+        await world.until(lambda: not world.role.conns())
+        assert stalls.count == 0
