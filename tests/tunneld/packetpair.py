@@ -1,0 +1,273 @@
+"""Two ends of a stream of packets over a socket pair, and relays of its connections."""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from trio.testing import wait_all_tasks_blocked
+
+from frames import Limits, Setting
+from frames.grpc import GrpcError, MessageReader, prefix
+from frames.packet import Data, Packet, parse, serialize
+from tests.tunneld.sessionpair import Ended, SessionPair, open_pair, run_relay
+from tunneld.channelend import ChannelEnd
+from tunneld.packetstream import PacketStream
+from tunneld.reactor import Reactor
+from tunneld.relay import End, Relay, Source
+from tunneld.streamend import StreamEnd
+
+
+class Recorder:
+    """Whose stream it is: notes what comes."""
+
+    def __init__(self) -> None:
+        self.packets: list[Packet] = []
+        """Those not yet taken, `Data` among them."""
+        self.ends: list[GrpcError | None] = []
+        self.channels: dict[int, ChannelEnd] = {}
+        """Take the data of their connections."""
+        self.on_each: Callable[[Packet], None] = lambda packet: None
+        self.held = 0
+        """Octets that are not to be credited yet."""
+        self.holding = False
+
+    def on_data(self, connect_id: int, data: memoryview) -> int:
+        channel = self.channels.get(connect_id)
+        if channel is not None:
+            return channel.receive(data)
+        self.on_packet(Data(connect_id, bytes(data), ""))
+        held = len(data) if self.holding else 0
+        self.held += held
+        return held
+
+    def on_packet(self, packet: Packet) -> None:
+        self.packets.append(packet)
+        self.on_each(packet)
+
+    def on_end(self, error: GrpcError | None) -> None:
+        self.ends.append(error)
+
+    def take(self) -> list[Packet]:
+        """What has come since the last call."""
+        packets, self.packets = self.packets, []
+        return packets
+
+
+class Peer:
+    """The other side: a stream that knows packets, but nothing of `PacketStream`."""
+
+    def __init__(self, end: StreamEnd) -> None:
+        self.end = end
+        self.packets: list[Packet] = []
+        """Those not yet taken."""
+        self.on_each: Callable[[Packet], None] = lambda packet: None
+        self.crediting = True
+        self.ended = False
+        self.lost = ""
+        self._reader = MessageReader(self._on_message)
+
+    def start(self) -> None:
+        self.end.attach(self, self)
+        self.end.start()
+
+    def send(self, *packets: Packet) -> None:
+        """All in one go."""
+        self.push(b"".join(map(message, packets)))
+
+    def push(self, octets: bytes, *, end: bool = False) -> None:
+        """Octets of the stream, whatever they are."""
+        self.end.deliver(memoryview(octets), end)
+
+    def credit(self, size: int) -> None:
+        """Have the peer's window grow by ``size`` at once, for when it is not `crediting`."""
+        connection = self.end.session.connection
+        window = connection._initial_window + size
+        connection.send_settings({Setting.INITIAL_WINDOW_SIZE: window})
+        self.end.session.kick()
+
+    def take(self) -> list[Packet]:
+        """What has come since the last call."""
+        packets, self.packets = self.packets, []
+        return packets
+
+    def _on_message(self, octets: memoryview) -> None:
+        packet = parse(octets)
+        if isinstance(packet, Data):
+            packet = Data(packet.connect_id, bytes(packet.data), "")
+        self.packets.append(packet)
+        self.on_each(packet)
+
+    # -- as keeper and sink of the stream -----------------------------------------------------
+
+    has_all = False
+
+    def deliver(self, data: memoryview, end: bool) -> None:
+        self.ended = self.ended or end
+        self._reader.feed(data)
+        if self.crediting:
+            self.end.credit(len(data))
+
+    def fail(self, error: str) -> None:
+        self.lost = error
+
+    def way_ended(self) -> None:
+        pass
+
+
+class PacketPair:
+    """``packets`` are what is tested, ``user`` has them; ``peer`` is at the other side."""
+
+    def __init__(self, pair: SessionPair, near: StreamEnd, far: StreamEnd) -> None:
+        self.pair = pair
+        self.end = near
+        self.user = Recorder()
+        self.counts: Counter[tuple[str, str]] = Counter()
+        self.packets = PacketStream(near, self.user, self.counts, incoming="in", outgoing="out")
+        self.peer = Peer(far)
+
+    @property
+    def reactor(self) -> Reactor:
+        return self.pair.reactor
+
+    def start(self) -> None:
+        self.packets.start()
+        self.peer.start()
+
+    async def said(self) -> list[Packet]:
+        """What came to the peer since the last call, once nothing is under way."""
+        await wait_all_tasks_blocked()
+        return self.peer.take()
+
+    async def heard(self) -> list[Packet]:
+        """The same for what came to our user."""
+        await wait_all_tasks_blocked()
+        return self.user.take()
+
+    @property
+    def uncredited(self) -> int:
+        """Octets that came to us and have not been credited."""
+        stream = self.end.stream
+        return stream.window_size - stream.receive_window - stream.unacked
+
+
+@asynccontextmanager
+async def open_packets(
+    window: int | None = None, *, start: bool = True
+) -> AsyncIterator[PacketPair]:
+    """Both streams are open, and started unless told otherwise.
+
+    Args:
+      window: octets that the peer lets us send before it has credited them.
+    """
+    async with open_pair() as pair:
+        if window is not None:
+            pair.client.connection.limits = Limits(max_window=window)
+            pair.client.connection.send_settings({Setting.INITIAL_WINDOW_SIZE: window})
+            pair.client.kick()
+            await wait_all_tasks_blocked()
+        far, near = await pair.open()
+        made = PacketPair(pair, near, far)
+        if start:
+            made.start()
+        yield made
+
+
+def message(packet: Packet) -> bytes:
+    """As a gRPC message."""
+    octets = serialize(packet)
+    return prefix(len(octets)) + octets
+
+
+@dataclass
+class Other:
+    """The other end of a channel's relay. Takes octets as `taking` says."""
+
+    taking: bool = True
+    """Whether it takes what comes at once; else when told to `take`."""
+    got: bytearray = field(default_factory=bytearray)
+    ended: bool = False
+    credited: int = 0
+    """Octets of its own that the channel has taken."""
+    closed: int = 0
+    aborted: int = 0
+    resumed: int = 0
+    untaken: int = 0
+    channel: Any = None
+    relay: Any = None
+    on_resume: Callable[[], None] = lambda: None
+    on_deliver: Callable[[], None] = lambda: None
+
+    def attach(self, relay: Relay, peer: End) -> None:
+        self.relay, self.channel = relay, peer
+
+    def start(self) -> None:
+        pass
+
+    def deliver(self, data: memoryview, end: bool) -> None:
+        assert not self.ended or not data
+        self.got += data
+        self.untaken += len(data)
+        self.on_deliver()
+        if self.taking:
+            self.take(self.untaken)
+        if end and not self.ended:
+            self.ended = True
+            self.relay.way_ended()
+
+    def take(self, size: int) -> None:
+        """Be done with ``size`` octets."""
+        self.untaken -= size
+        if size:
+            self.channel.credit(size)
+
+    @property
+    def has_all(self) -> bool:
+        return self.ended
+
+    def credit(self, size: int) -> None:
+        self.credited += size
+
+    def close(self) -> None:
+        self.closed += 1
+
+    def abort(self) -> None:
+        self.aborted += 1
+
+    def resume(self) -> None:
+        self.resumed += 1
+        self.on_resume()
+
+    # -- as a source ----------------------------------------------------------------------
+
+    def push(self, octets: bytes, *, end: bool = False) -> None:
+        """As a stream does."""
+        self.channel.deliver(memoryview(octets), end)
+
+    def pull(self, octets: bytes) -> int:
+        """As a socket does that has ``octets``; returns how many there was room for."""
+        source: Source = self
+        room = self.channel.room(source)
+        size = min(int(room), len(octets))
+        if size:
+            self.channel.view(room)[:size] = octets[:size]
+            self.channel.commit(size)
+        return size
+
+    def finish(self) -> None:
+        self.channel.finish()
+
+
+def run(pair: PacketPair, other: Other, channel: Any) -> Ended:
+    """A relay between the two, under way when this returns and the tasks have run."""
+    ended = Ended()
+    relay = Relay(other, channel)
+    pair.pair.nursery.start_soon(run_relay, relay, ended)
+    return ended
+
+
+async def until_over(ended: Ended) -> str | None:
+    """The error that a relay ended with."""
+    await ended.event.wait()
+    return ended.error
