@@ -1,0 +1,99 @@
+"""`sh dev bench`: ours beside its peers."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench import table
+from bench.conditions import conditions
+from bench.errors import BenchError
+from bench.goals import OURS, verdicts
+from bench.plan import GROUPS, QUICK_GROUPS, Step, select, steps
+from bench.results import Result, targets_of, write_lines
+from bench.runner import run_steps, show
+from bench.targets import TARGETS, make_target
+from bench.targets.base import Target
+from bench.world import open_world
+
+QUICK_TARGETS = ("ours", "konnectivity", "ssh")
+_ONCE = ("idle", "stall-down", "stall-up", "stall-memory")
+"""Groups that a quick run measures in one round only."""
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="sh dev bench", description=__doc__)
+    add_plan_options(parser)
+    parser.add_argument("--targets", type=names, help=f"of: {','.join(TARGETS)}")
+    parser.add_argument(
+        "--page", type=Path, metavar="DIR", help="write benchmarks.md and its plots there"
+    )
+    return parser.parse_args(arguments)
+
+
+def add_plan_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--quick", action="store_true", help="under three minutes")
+    parser.add_argument("--measures", type=names, help=f"of: {','.join(GROUPS)}, or single runs")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--secs", type=float, help="of each test; default 2, quick 0.7")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all results as JSON lines")
+
+
+def names(text: str) -> list[str]:
+    return [name for name in text.split(",") if name]
+
+
+def plan(options: argparse.Namespace, targets: Sequence[str]) -> list[Step]:
+    """
+    Raises:
+      BenchError: a measure that does not exist.
+    """
+    groups = QUICK_GROUPS if options.quick else GROUPS
+    if options.measures:
+        groups = select(groups, options.measures)
+    once = _ONCE if options.quick else ()
+    rounds = {group: 1 if group in once else options.rounds for group in groups}
+    return list(steps(groups, targets, rounds))
+
+
+def seconds(options: argparse.Namespace) -> float:
+    return float(options.secs or (0.7 if options.quick else 2))
+
+
+def present(wanted: Sequence[str]) -> tuple[dict[str, Target], dict[str, str]]:
+    """The targets that this machine has, and why it has not the others."""
+    made = {name: make_target(name) for name in wanted}
+    reasons = {name: target.missing() for name, target in made.items()}
+    absent = {name: reason for name, reason in reasons.items() if reason}
+    return {name: made[name] for name in wanted if name not in absent}, absent
+
+
+def run(arguments: Sequence[str]) -> int:
+    options = parse(arguments)
+    wanted = options.targets or (QUICK_TARGETS if options.quick else list(TARGETS))
+    targets, absent = present(wanted)
+    for name, reason in absent.items():
+        print(f"{name} is left out: {reason}", file=sys.stderr)
+    if not targets:
+        raise BenchError("nothing to measure")
+    facts = {**conditions(targets), "absent": absent, "seconds": seconds(options)}
+    results: list[Result] = []
+    with open_world() as world:
+        for result in run_steps(world, targets, plan(options, list(targets)), seconds(options)):
+            show(result)
+            results.append(result)
+            if options.json:
+                write_lines(options.json, facts, results)
+    print(report(results))
+    return 0
+
+
+def report(results: Sequence[Result]) -> str:
+    """What the terminal shows."""
+    targets = targets_of(results)
+    parts = [table.figures(results, targets)]
+    others = [name for name in targets if name != OURS]
+    if OURS in targets and others:
+        parts.append(table.ratios(results, OURS, others))
+        parts.append(table.goals(verdicts(results)))
+    return "\n\n".join(parts)

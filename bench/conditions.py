@@ -1,0 +1,41 @@
+"""What the figures depend on, put down beside them."""
+
+import os
+import platform
+import ssl
+import time
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+from bench.targets.base import Target
+from bench.targets.ours import CHECKOUT, revision
+
+
+def conditions(targets: Mapping[str, Target]) -> dict[str, object]:
+    return {
+        "date": time.strftime("%Y-%m-%d"),
+        "commit": revision(CHECKOUT),
+        "processors": f"{os.cpu_count()} x {_processor()}",
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
+        "kernel": f"Linux {platform.release().partition('-')[0]}",
+        "congestion": _read("/proc/sys/net/ipv4/tcp_congestion_control"),
+        "python": platform.python_version(),
+        "trio": version("trio"),
+        "openssl": ssl.OPENSSL_VERSION,
+        "targets": {name: [each.version(), each.security] for name, each in targets.items()},
+    }
+
+
+def _processor() -> str:
+    for line in _read("/proc/cpuinfo").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return "unknown"

@@ -1,0 +1,100 @@
+"""`tunneld start` on both hosts, as docs/how-to/deploy-two-hosts.md has it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from bench.lab import SERVER_ADDRESS
+from bench.process import Process
+from bench.targets.base import AGENT_PORT, FRONTEND_PORT, Target, through_connect
+from bench.world import World
+
+CHECKOUT = Path(__file__).parents[2]
+
+
+class Ours(Target):
+    security = "mutual TLS; mutual TLS"
+
+    def __init__(self, name: str = "ours", sources: Path = CHECKOUT) -> None:
+        """
+        Args:
+          sources: the checkout whose packages are run, with this environment's dependencies.
+        """
+        super().__init__()
+        self.name = name
+        self._sources = sources
+
+    def missing(self) -> str:
+        return ""
+
+    def version(self) -> str:
+        return revision(self._sources)
+
+    def start(self, world: World) -> None:
+        self.start_server(world)
+        self.start_agent(world)
+
+    def start_server(self, world: World) -> Process:
+        server = self._spawn(world, "server", world.network.public(), server_roles(world))
+        server.wait_listening(AGENT_PORT)
+        return server
+
+    def start_agent(self, world: World) -> Process:
+        return self._spawn(world, "agent", world.network.private(), agent_roles(world))
+
+    def _spawn(self, world: World, role: str, inside: list[str], roles: str) -> Process:
+        directory = world.directory / f"{self.name}-{role}"
+        directory.mkdir(mode=0o700, exist_ok=True)
+        config = directory / "tunneld.toml"
+        config.write_text(roles)
+        argv = [
+            *(*inside, sys.executable, "-P", "-m", "tunneld", "start", "--foreground"),
+            *("--config", str(config), "--control", str(directory / "control.sock")),
+            *("--state", str(directory)),
+        ]
+        return self.spawn(world, role, argv, {"PYTHONPATH": str(self._sources)})
+
+    def route(self, world: World) -> list[str]:
+        return through_connect(world)
+
+
+def server_roles(world: World) -> str:
+    return f"""
+[[role]]
+kind = "server"
+name = "server"
+frontends = [{{ listen = "127.0.0.1:{FRONTEND_PORT}", {_identity(world, "frontend")} }}]
+tunnel = {{ listen = "{SERVER_ADDRESS}:{AGENT_PORT}", {_identity(world, "agent")} }}
+"""
+
+
+def agent_roles(world: World) -> str:
+    directory = world.certificates / "agent"
+    return f"""
+[[role]]
+kind = "agent"
+name = "agent"
+server = "{SERVER_ADDRESS}:{AGENT_PORT}"
+cert = "{directory}/agent.crt"
+key = "{directory}/agent.key"
+ca = "{directory}/ca.crt"
+"""
+
+
+def _identity(world: World, side: str) -> str:
+    directory = world.certificates / side
+    return (
+        f'cert = "{directory}/server.crt", key = "{directory}/server.key", '
+        f'client-ca = "{directory}/ca.crt"'
+    )
+
+
+def revision(checkout: Path) -> str:
+    """The commit that is checked out, with a mark if there are changes beside it."""
+    done = subprocess.run(
+        ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=10"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.strip() or "no git"
