@@ -325,10 +325,10 @@ class Server:
         """AgentService's, in a thread of grpcio's."""
         if self.refusal is not None:
             context.abort(*self.refusal)
-        context.send_initial_metadata([("serverid", self.id), ("servercount", str(self._count))])
         call: PacketCall = trio.from_thread.run_sync(
             self._welcome, packets, context, trio_token=self._token
         )
+        context.send_initial_metadata([("serverid", self.id), ("servercount", str(self._count))])
         return call.outgoing()
 
     def _welcome(self, packets: Iterator[Any], context: Any) -> PacketCall:
@@ -337,10 +337,14 @@ class Server:
         call.metadata = by_name(context.invocation_metadata())
         context.add_callback(call.end)
         dialler = Dialler(call)
-        self._nursery.start_soon(call.run, packets)
+        self._nursery.start_soon(self._serve, call, packets)
         self._nursery.start_soon(dialler.run)
         self.agents.append(dialler)
         return call
+
+    async def _serve(self, call: PacketCall, packets: Iterator[Any]) -> None:
+        await call.run(packets)
+        call.end()
 
     @property
     def live(self) -> list[Dialler]:

@@ -78,7 +78,7 @@ async def world(request: pytest.FixtureRequest, lonely: World) -> AsyncIterator[
 
 
 @contextmanager
-def channel_to(world: World, frontend: str = "tls", **options: object) -> Iterator[Any]:
+def channel_to(world: World, frontend: str = "tls", **options: Any) -> Iterator[Any]:
     if frontend == "unix":
         with open_channel(f"unix:{world.unix_frontend}", **options) as channel:
             yield channel
