@@ -1,13 +1,10 @@
 """Flag tables as dataclasses: each field is a flag, and its value once a command line is read.
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    server_port: int = flag(INT, 8090, "port for clients")     # --server-port
+Of ``server_port: int = flag(INT, 8090, "port for clients")``, the flag is ``--server-port``.
 """
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeVar, cast
 
 from tunneld.dropin.govalues import BadValueError
@@ -25,20 +22,6 @@ class Table(Protocol):
 TableT = TypeVar("TableT", bound=Table)
 
 
-@dataclass(frozen=True, slots=True)
-class _Rest:
-    """What `Flag` has besides a name, which is the field's."""
-
-    kind: Kind[Any]
-    default: Any
-    help: str
-    environment: str
-    draw: Callable[[], Any] | None
-    shorthand: str
-    aliases: tuple[str, ...]
-    deprecated: str
-
-
 def flag(
     kind: Kind[T],
     default: T,
@@ -52,20 +35,26 @@ def flag(
 ) -> T:
     """A field of a table; the parameters are those of `Flag`. Typed as its value, as
     `dataclasses.field` is."""
-    rest = _Rest(kind, default, help, environment, draw, shorthand, aliases, deprecated)
-    return dataclasses.field(default=default, metadata={"flag": rest})
+    nameless = Flag(
+        name="",
+        kind=kind,
+        default=default,
+        help=help,
+        environment=environment,
+        draw=draw,
+        shorthand=shorthand,
+        aliases=aliases,
+        deprecated=deprecated,
+    )
+    return dataclasses.field(default=default, metadata={"flag": nameless})
 
 
 def flags_of(table: type[Table]) -> list[Flag[Any]]:
     """The flags of a table, in the order of their names."""
-    flags = (
-        Flag(
-            name=field.name.replace("_", "-"),
-            **{each.name: getattr(rest, each.name) for each in dataclasses.fields(rest)},
-        )
+    flags: list[Flag[Any]] = [
+        dataclasses.replace(field.metadata["flag"], name=field.name.replace("_", "-"))
         for field in dataclasses.fields(table)
-        for rest in [field.metadata["flag"]]
-    )
+    ]
     return sorted(flags, key=lambda each: each.name)
 
 
