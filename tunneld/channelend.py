@@ -63,6 +63,7 @@ class ChannelEnd:
         self._gone = False
         """Whether the relay is over, or its failure is all that is left to tell."""
         self._lost: str | None = None
+        """What the relay has to fail with as soon as it starts."""
 
     # -- what the subclasses decide -----------------------------------------------------------
 
@@ -86,7 +87,7 @@ class ChannelEnd:
 
     def receive(self, data: memoryview) -> int:
         """Take payload; returns what `PacketUser.on_data` shall return."""
-        if self._gone or self._closed_by_peer:
+        if self._gone or self._closed_by_peer or self._lost is not None:
             return 0
         size = len(data)
         self.received += size

@@ -1,21 +1,21 @@
 """Two ends of a stream of packets over a socket pair, and relays of its connections."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from trio.testing import wait_all_tasks_blocked
 
 from frames import Limits, Setting
 from frames.grpc import GrpcError, MessageReader, prefix
-from frames.packet import Data, Packet, parse, serialize
+from frames.packet import CloseRequest, CloseResponse, Data, Packet, parse, serialize
 from tests.tunneld.sessionpair import Ended, SessionPair, open_pair, run_relay
 from tunneld.channelend import ChannelEnd
 from tunneld.packetstream import PacketStream
 from tunneld.reactor import Reactor
-from tunneld.relay import End, Relay, Source
+from tunneld.relay import End, FrameEnd, Relay
 from tunneld.streamend import StreamEnd
 
 
@@ -27,27 +27,27 @@ class Recorder:
         """Those not yet taken, `Data` among them."""
         self.ends: list[GrpcError | None] = []
         self.channels: dict[int, ChannelEnd] = {}
-        """Take the data of their connections."""
-        self.on_each: Callable[[Packet], None] = lambda packet: None
-        self.held = 0
-        """Octets that are not to be credited yet."""
-        self.holding = False
+        """Take the data and the ends of their connections."""
 
     def on_data(self, connect_id: int, data: memoryview) -> int:
         channel = self.channels.get(connect_id)
         if channel is not None:
             return channel.receive(data)
         self.on_packet(Data(connect_id, bytes(data), ""))
-        held = len(data) if self.holding else 0
-        self.held += held
-        return held
+        return 0
 
     def on_packet(self, packet: Packet) -> None:
+        if isinstance(packet, CloseRequest | CloseResponse):
+            channel = self.channels.get(packet.connect_id)
+            if channel is not None:
+                channel.peer_closed(getattr(packet, "error", ""))
+                return
         self.packets.append(packet)
-        self.on_each(packet)
 
     def on_end(self, error: GrpcError | None) -> None:
         self.ends.append(error)
+        for channel in list(self.channels.values()):
+            channel.lose("tunnel lost")
 
     def take(self) -> list[Packet]:
         """What has come since the last call."""
@@ -62,7 +62,6 @@ class Peer:
         self.end = end
         self.packets: list[Packet] = []
         """Those not yet taken."""
-        self.on_each: Callable[[Packet], None] = lambda packet: None
         self.crediting = True
         self.ended = False
         self.lost = ""
@@ -97,7 +96,6 @@ class Peer:
         if isinstance(packet, Data):
             packet = Data(packet.connect_id, bytes(packet.data), "")
         self.packets.append(packet)
-        self.on_each(packet)
 
     # -- as keeper and sink of the stream -----------------------------------------------------
 
@@ -182,52 +180,30 @@ def message(packet: Packet) -> bytes:
 
 @dataclass
 class Other:
-    """The other end of a channel's relay. Takes octets as `taking` says."""
+    """The other end of a channel's relay, as a socket or as a stream."""
 
     taking: bool = True
     """Whether it takes what comes at once; else when told to `take`."""
     got: bytearray = field(default_factory=bytearray)
     ended: bool = False
+    untaken: int = 0
+    to_send: bytes = b""
+    """What it says, as a socket, when there is room."""
+    ends: bool = False
+    """Whether it ends its way after that."""
     credited: int = 0
-    """Octets of its own that the channel has taken."""
+    """Octets that it has said, as a stream, and that the channel is done with."""
+    hung_up: int = 0
     closed: int = 0
     aborted: int = 0
-    resumed: int = 0
-    untaken: int = 0
     channel: Any = None
     relay: Any = None
-    on_resume: Callable[[], None] = lambda: None
-    on_deliver: Callable[[], None] = lambda: None
 
     def attach(self, relay: Relay, peer: End) -> None:
         self.relay, self.channel = relay, peer
 
     def start(self) -> None:
-        pass
-
-    def deliver(self, data: memoryview, end: bool) -> None:
-        assert not self.ended or not data
-        self.got += data
-        self.untaken += len(data)
-        self.on_deliver()
-        if self.taking:
-            self.take(self.untaken)
-        if end and not self.ended:
-            self.ended = True
-            self.relay.way_ended()
-
-    def take(self, size: int) -> None:
-        """Be done with ``size`` octets."""
-        self.untaken -= size
-        if size:
-            self.channel.credit(size)
-
-    @property
-    def has_all(self) -> bool:
-        return self.ended
-
-    def credit(self, size: int) -> None:
-        self.credited += size
+        self.resume()
 
     def close(self) -> None:
         self.closed += 1
@@ -235,39 +211,60 @@ class Other:
     def abort(self) -> None:
         self.aborted += 1
 
+    def hang_up(self) -> None:
+        self.hung_up += 1
+
+    # -- what comes -----------------------------------------------------------------------
+
+    def deliver(self, data: memoryview, end: bool) -> None:
+        assert not self.ended
+        self.got += data
+        self.untaken += len(data)
+        self.ended = end
+        if self.taking:
+            self.take()
+
+    def take(self, size: int | None = None) -> None:
+        """Be done with ``size`` octets, or all."""
+        size = self.untaken if size is None else size
+        self.untaken -= size
+        if size:
+            self.channel.credit(size)
+        if self.ended and not self.untaken:
+            self.relay.way_ended()
+
+    @property
+    def has_all(self) -> bool:
+        return self.ended
+
+    # -- what goes ------------------------------------------------------------------------
+
+    def say(self, octets: bytes = b"", *, end: bool = False) -> None:
+        """As a socket: when there is room."""
+        self.to_send += octets
+        self.ends = end
+        self.resume()
+
     def resume(self) -> None:
-        self.resumed += 1
-        self.on_resume()
+        while self.to_send and (room := self.channel.room(self)):
+            piece, self.to_send = self.to_send[:room], self.to_send[room:]
+            self.channel.view(room)[: len(piece)] = piece
+            self.channel.commit(len(piece))
+        if self.ends and not self.to_send:
+            self.ends = False
+            self.channel.finish()
 
-    # -- as a source ----------------------------------------------------------------------
-
-    def push(self, octets: bytes, *, end: bool = False) -> None:
-        """As a stream does."""
+    def push(self, octets: bytes = b"", *, end: bool = False) -> None:
+        """As a stream: at once."""
         self.channel.deliver(memoryview(octets), end)
 
-    def pull(self, octets: bytes) -> int:
-        """As a socket does that has ``octets``; returns how many there was room for."""
-        source: Source = self
-        room = self.channel.room(source)
-        size = min(int(room), len(octets))
-        if size:
-            self.channel.view(room)[:size] = octets[:size]
-            self.channel.commit(size)
-        return size
-
-    def finish(self) -> None:
-        self.channel.finish()
+    def credit(self, size: int) -> None:
+        self.credited += size
 
 
-def run(pair: PacketPair, other: Other, channel: Any) -> Ended:
-    """A relay between the two, under way when this returns and the tasks have run."""
+def carry(pair: PacketPair, other: Other, channel: ChannelEnd) -> Ended:
+    """Begin a relay between the two; `wait_all_tasks_blocked` starts it."""
     ended = Ended()
-    relay = Relay(other, channel)
+    relay = Relay(other, cast(FrameEnd, channel))
     pair.pair.nursery.start_soon(run_relay, relay, ended)
     return ended
-
-
-async def until_over(ended: Ended) -> str | None:
-    """The error that a relay ended with."""
-    await ended.event.wait()
-    return ended.error
