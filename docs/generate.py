@@ -1,22 +1,39 @@
-"""Writes docs/reference/commands.md from the commands themselves.
+"""Writes what in docs/reference the programs know best themselves.
 
     python docs/generate.py            write it
     python docs/generate.py --check    exit with 1 if it is not what would be written
 
-Rendered from click's parameters, not from its help texts, whose layout changes between versions.
+commands.md as a whole, from click's parameters, not from its help texts, whose layout changes
+between versions; and the tables of flags in proxy-programs.md, each between two comments.
 """
 
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import click
 
 from ctl.app import App
 from ctl.cli import cli as tunnelctl
 from tunneld.cli import cli as tunneld
+from tunneld.dropin.agent_flags import AgentOptions
+from tunneld.dropin.flagtable import Table, flags_of
+from tunneld.dropin.klogflags import KlogOptions
+from tunneld.dropin.pflag import Flag
+from tunneld.dropin.server_flags import ServerOptions
 
-PAGE = Path(__file__).parent / "reference" / "commands.md"
+REFERENCE = Path(__file__).parent / "reference"
+COMMANDS = REFERENCE / "commands.md"
+PROGRAMS = REFERENCE / "proxy-programs.md"
+
+FLAGS: dict[str, type[Table]] = {
+    "proxy-server": ServerOptions,
+    "proxy-agent": AgentOptions,
+    "both": KlogOptions,
+}
+"""Tables of proxy-programs.md."""
 
 _HEAD = """\
 # Commands
@@ -39,8 +56,8 @@ def commands(name: str, command: click.Command) -> Iterator[tuple[str, click.Com
                 yield from commands(f"{name} {each}", below)
 
 
-def page() -> str:
-    """The whole page."""
+def commands_page() -> str:
+    """The page of commands."""
     found = [*commands("tunneld", tunneld), *commands("tunnelctl", tunnelctl)]
     sections = [_section(name, command) for name, command in found]
     return _HEAD + "\n".join(sections)
@@ -104,16 +121,62 @@ def _prose(text: str) -> str:
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs).replace("|", "\\|")
 
 
+def programs_page() -> str:
+    """The page of proxy-server and proxy-agent as it is, with its tables made anew."""
+    text = PROGRAMS.read_text("utf-8")
+    for name in FLAGS:
+        before, begin, rest = text.partition(
+            f"<!-- flags of {name}: made by docs/generate.py -->\n"
+        )
+        _, end, after = rest.partition("<!-- end -->\n")
+        assert begin, name
+        assert end, name
+        rows = ["| flag | default | meaning |", "| --- | --- | --- |", *_flag_rows(name)]
+        text = "".join([before, begin, *(f"{row}\n" for row in rows), end, after])
+    return text
+
+
+def _flag_rows(name: str) -> Iterator[str]:
+    common = {each.name for each in fields(KlogOptions)} if name != "both" else set()
+    for each in flags_of(FLAGS[name]):
+        if each.name.replace("-", "_") not in common:
+            yield _flag_row(each)
+
+
+def _flag_row(each: Flag[Any]) -> str:
+    letter = f"`-{each.shorthand}`, " if each.shorthand else ""
+    kind = f" `{each.kind.name}`" if each.kind.name else ""
+    meaning = each.help
+    if each.environment:
+        meaning += f"; also by the variable `{each.environment}`"
+    if each.deprecated:
+        meaning += "; deprecated upstream"
+    for alias in each.aliases:
+        meaning += f"; `--{alias}` is its former name"
+    return f"| {letter}`--{each.name}`{kind} | {_default(each)} | {_prose(meaning)} |"
+
+
+def _default(each: Flag[Any]) -> str:
+    """What counts if the flag is not given."""
+    if each.draw is not None and not each.default:
+        return "drawn"
+    value = each.default if each.draw is None else each.draw()
+    text = each.kind.format(value)
+    return f"`{text}`" if text else "none"
+
+
 def main() -> int:
-    """Write the page, or compare it."""
-    text = page()
-    if sys.argv[1:] == ["--check"]:
-        if PAGE.read_text("utf-8") == text:
-            return 0
-        print(f"{PAGE} is not up to date; run: python docs/generate.py", file=sys.stderr)  # noqa: T201
-        return 1
-    PAGE.write_text(text, "utf-8")
-    return 0
+    """Write the pages, or compare them."""
+    stale = []
+    for path, text in ((COMMANDS, commands_page()), (PROGRAMS, programs_page())):
+        if path.read_text("utf-8") == text:
+            continue
+        if sys.argv[1:] != ["--check"]:
+            path.write_text(text, "utf-8")
+            continue
+        stale.append(path)
+        print(f"{path} is not up to date; run: python docs/generate.py", file=sys.stderr)  # noqa: T201
+    return 1 if stale else 0
 
 
 if __name__ == "__main__":

@@ -13,11 +13,17 @@ from ctl.app import App
 from ctl.cli import cli as tunnelctl
 from tunneld.certs_cli import certs
 from tunneld.cli import cli as tunneld
+from tunneld.dropin.agent_flags import AgentOptions
+from tunneld.dropin.flagtable import Table
+from tunneld.dropin.flagtable import read as read_flags
+from tunneld.dropin.pflag import FlagError
+from tunneld.dropin.server_flags import ServerOptions
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
 
 PROGRAMS: dict[str, click.Command] = {"tunneld": tunneld, "tunnelctl": tunnelctl}
+FLAGS: dict[str, type[Table]] = {"proxy-server": ServerOptions, "proxy-agent": AgentOptions}
 
 
 class Block(NamedTuple):
@@ -75,7 +81,7 @@ def our_commands(line: str) -> Iterator[list[str]]:
     begins = True
     for index, word in enumerate(words):
         name = word.rsplit("/")[-1]
-        if begins and name in PROGRAMS:
+        if begins and (name in PROGRAMS or name in FLAGS):
             yield [name, *_until_operator(words[index + 1 :])]
         elif re.search(r"\b(tunneld|tunnelctl) \w", word):  # in quotes: -o ProxyCommand=…
             yield from our_commands(re.sub(r"^.*?(?=tunneld|tunnelctl)|['\"]", "", word))
@@ -96,6 +102,9 @@ def _until_operator(words: list[str]) -> list[str]:
 def check_command(words: list[str]) -> None:
     """See that the command exists and takes these options; arguments may be placeholders."""
     name, *rest = words
+    if name in FLAGS:
+        check_flags(name, rest)
+        return
     command = PROGRAMS[name]
     path = name
     while True:
@@ -114,6 +123,14 @@ def check_command(words: list[str]) -> None:
         below = command.get_command(context, rest[0])
         assert below is not None, f"{' '.join(words)}: {path} has no command {rest[0]}"
         command, rest, path = below, rest[1:], f"{path} {rest[0]}"
+
+
+def check_flags(name: str, arguments: list[str]) -> None:
+    """The same for a program with konnectivity's flags; variables of the shell are let be."""
+    try:
+        read_flags(FLAGS[name], [each for each in arguments if not each.startswith("$")])
+    except FlagError as exc:
+        raise AssertionError(f"{name} {' '.join(arguments)}: {exc}") from exc
 
 
 def tables_of(page: Path) -> dict[str, list[list[str]]]:

@@ -95,14 +95,15 @@ def test_commands_in_sessions_exist(block: Block) -> None:
 @pytest.mark.parametrize("block", in_language("sh", "ssh", "ini"))
 def test_commands_in_scripts_and_settings_exist(block: Block) -> None:
     for line in block.text.replace("\\\n", " ").splitlines():
-        for found in re.finditer(r"\b(tunneld|tunnelctl) (?=[a-z-])[^#]*", line):
+        for found in re.finditer(r"\b(tunneld|tunnelctl) (?=[a-z-])[^#>]*", line):
             for words in our_commands(found[0].replace("'", "")):
                 check_command(words)
 
 
 @pytest.mark.parametrize("page", every_page())
 def test_commands_in_prose_exist(page: Path) -> None:
-    for code in re.findall(r"`((?:tunneld|tunnelctl) [a-z-][^`\n]*)`", read(page)):
+    program = r"tunneld|tunnelctl|proxy-server|proxy-agent"
+    for code in re.findall(rf"`((?:{program}) [a-z-][^`\n]*)`", read(page)):
         for words in our_commands(code.replace("…", "")):
             check_command(words)
 
@@ -123,6 +124,8 @@ def test_units_run_commands_that_exist(unit: Path) -> None:
         "tunnelctl http --nope URL",
         "tunnelctl certs issue --nope",
         "x | tunneld nope",
+        "proxy-server --nope",
+        "proxy-agent --sync-interval=soon $MORE",
     ],
 )
 def test_the_check_refuses_what_does_not_exist(line: str) -> None:
