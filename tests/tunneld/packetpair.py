@@ -152,14 +152,15 @@ class PacketPair:
 
 @asynccontextmanager
 async def open_packets(
-    window: int | None = None, *, start: bool = True
+    window: int | None = None, *, start: bool = True, connection_window: int = 1 << 24
 ) -> AsyncIterator[PacketPair]:
     """Both streams are open, and started unless told otherwise.
 
     Args:
       window: octets that the peer lets us send before it has credited them.
+      connection_window: the same for all streams.
     """
-    async with open_pair() as pair:
+    async with open_pair(receive_window=connection_window) as pair:
         if window is not None:
             pair.client.connection.limits = Limits(max_window=window)
             pair.client.connection.send_settings({Setting.INITIAL_WINDOW_SIZE: window})

@@ -240,11 +240,10 @@ async def test_a_window_that_opens_too_little_gives_no_turn() -> None:
 
 async def test_the_connection_s_window_is_waited_for_too() -> None:
     """All streams share it; the peer credits it when half of it is used."""
-    async with open_packets(window=1 << 24) as pair:
-        sender = Sender(pair, 1, bytes(1 << 25))
-        sender.resume()
-        with_all = octets_of(await pair.said(), 1)
-        assert len(with_all) == 1 << 25
+    async with open_packets(window=1 << 20, connection_window=1 << 16) as pair:
+        senders(pair, 400_000, 2)
+        packets = await pair.said()
+        assert [len(octets_of(packets, number)) for number in (1, 2)] == [400_000] * 2
 
 
 # -- control packets --------------------------------------------------------------------------
