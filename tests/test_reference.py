@@ -6,14 +6,24 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 import pytest
+from prometheus_client.metrics_core import Metric
 
 from ctl.messages import EXIT_CODES, MAX_FRAME
+from frames.grpc import MAX_MESSAGE
 from frames.limits import Work
+from frames.packet import PacketType
 from tests.docpages import ROOT, read, tables_of
-from tunneld import config, control, dialing, methods, rh2
-from tunneld.session import window_budget
+from tunneld import config, control, dialing, methods, metrics, packetstream, rh2, sharedchannel
+from tunneld.agent.link import PATIENCE
+from tunneld.exposition import Family
+from tunneld.metrics import make_registry
+from tunneld.server import http1
+from tunneld.session import ACK_TIMEOUT, window_budget
+from tunneld.telemetry import AgentTelemetry, ServerTelemetry
 
 CONFIGURATION = ROOT / "docs/reference/configuration.md"
+PROXY_PROGRAMS = ROOT / "docs/reference/proxy-programs.md"
+KONNECTIVITY = ROOT / "docs/reference/konnectivity.md"
 TABLES: dict[str, type[msgspec.Struct]] = {
     **{f'kind = "{kind}"': struct for kind, struct in config.KINDS.items()},
     "frontends": config.Frontend,
@@ -151,3 +161,59 @@ def test_every_control_method_is_in_the_reference() -> None:
         fields = msgspec.structs.fields(getattr(methods, table[row[0]]))
         wanted = [field.name if field.required else f"{field.name}?" for field in fields]
         assert sorted(re.findall(r"[\w?]+", row[1])) == sorted(wanted), row
+
+
+@pytest.mark.parametrize(
+    ("title", "telemetry"),
+    [("Of proxy-server", ServerTelemetry()), ("Of proxy-agent", AgentTelemetry())],
+)
+def test_every_metric_is_in_the_reference(
+    title: str, telemetry: ServerTelemetry | AgentTelemetry
+) -> None:
+    rows = tables_of(PROXY_PROGRAMS)[title]
+    documented = {(row[0].removesuffix("_total"), row[1]) for row in rows}
+    shown = {(each.name.removesuffix("_total"), each.type) for each in metrics_of(telemetry)}
+    assert documented == shown
+
+
+def metrics_of(telemetry: ServerTelemetry | AgentTelemetry) -> list[Metric]:
+    """All but what every Python program has."""
+    found = make_registry(telemetry).collect()
+    return [each for each in found if not each.name.startswith(("process_", "python_"))]
+
+
+@pytest.mark.parametrize(
+    ("title", "prefix", "families"),
+    [
+        ("Of proxy-server", metrics.SERVER_PREFIX, metrics.SERVER_FAMILIES),
+        ("Of proxy-agent", metrics.AGENT_PREFIX, metrics.AGENT_FAMILIES),
+    ],
+)
+def test_the_labels_of_metrics_are_in_the_reference(
+    title: str, prefix: str, families: tuple[Family, ...]
+) -> None:
+    labels = {row[0]: re.findall(r"\w+", row[2]) for row in tables_of(PROXY_PROGRAMS)[title]}
+    for family in families:
+        assert labels[prefix + family.name] == list(family.labels)
+
+
+def test_the_reasons_of_failed_dials_are_in_the_reference() -> None:
+    rows = tables_of(PROXY_PROGRAMS)["Reasons of failed dials"]
+    assert {row[0] for row in rows} == set(ServerTelemetry().dial_failure_count)
+
+
+def test_the_packets_of_konnectivity_are_those_of_the_code() -> None:
+    rows = tables_of(KONNECTIVITY)["2. Packets"]
+    assert {row[1]: int(row[0]) for row in rows} == PacketType.__members__
+
+
+def test_the_limits_of_konnectivity_s_protocol_are_those_of_the_code() -> None:
+    limits = [row[1] for row in tables_of(KONNECTIVITY)["12. Limits"]]
+    assert limits[:4] == [
+        f"{MAX_MESSAGE} octets",
+        f"{packetstream.MAX_DATA} octets",
+        f"{sharedchannel.MAX_QUEUE}",
+        f"{sharedchannel.queue_budget.left}",
+    ]
+    assert f"{http1.MAX_HEAD} octets" in limits
+    assert limits[-2:] == [f"{ACK_TIMEOUT:g} s", f"{PATIENCE:g} s"]
