@@ -4,9 +4,12 @@ from collections.abc import Callable
 
 from bench.errors import BenchError
 from bench.targets.base import Target
+from bench.targets.chisel import Chisel
 from bench.targets.direct import Direct
+from bench.targets.frp import Frp
 from bench.targets.konnectivity import Konnectivity
 from bench.targets.ours import Ours
+from bench.targets.rathole import Rathole
 from bench.targets.ssh import Ssh
 
 TARGETS: dict[str, Callable[[], Target]] = {
@@ -14,6 +17,10 @@ TARGETS: dict[str, Callable[[], Target]] = {
     "direct": Direct,
     "ssh": Ssh,
     "konnectivity": Konnectivity,
+    "chisel": Chisel,
+    "chisel-tls": lambda: Chisel(tls=True),
+    "frp": Frp,
+    "rathole": Rathole,
     "ours-go": lambda: Konnectivity("ours-go", our_server=True),
     "go-ours": lambda: Konnectivity("go-ours", our_agent=True),
 }
