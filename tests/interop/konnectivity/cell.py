@@ -58,7 +58,8 @@ class Cell:
 
 def make_cell(world: World, server: Maker, agent: Maker, kind: Kind) -> Cell:
     """A cell of which only the client's process runs, if it has one."""
-    the_server = Server(world, server, kind.mode, uds=kind is Kind.CONNECT_UNIX)
+    mode = kind.mode if server is Maker.GO else Mode.ANY
+    the_server = Server(world, server, mode, uds=kind is Kind.CONNECT_UNIX)
     the_agent = Agent(world, agent, the_server.agent_port)
     return Cell(world, the_server, the_agent, make_client(world, the_server, kind), kind)
 

@@ -20,8 +20,9 @@ class Maker(StrEnum):
 
 
 class Mode(StrEnum):
-    """What a server of konnectivity speaks with its clients. Ours speaks both when not told."""
+    """What a server speaks with its clients. One of konnectivity has to be told, and speaks one."""
 
+    ANY = ""
     GRPC = "grpc"
     CONNECT = "http-connect"
 
@@ -86,7 +87,7 @@ class Server(Program):
             "--health-bind-address=127.0.0.1",
             f"--health-port={health}",
             f"--admin-port={admin}",
-            *([f"--mode={mode}"] if maker is Maker.GO else []),
+            *([f"--mode={mode}"] if mode else []),
             *(["--v=2"] if maker is Maker.GO else []),
             *world.server_flags,
         ]

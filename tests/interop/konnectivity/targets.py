@@ -1,6 +1,7 @@
 """What the tunnel's clients dial: targets on loopback, within the test."""
 
 import socket
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
@@ -66,9 +67,21 @@ async def endless(target: Target, stream: trio.SocketStream) -> None:
         target.sent += 1 << 16
 
 
+async def break_off(target: Target, stream: trio.SocketStream) -> None:
+    """Some octets, and a reset."""
+    await stream.send_all(exchange.pattern(10_000))
+    stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
 async def read_late(target: Target, stream: trio.SocketStream) -> None:
     """Read nothing before `Target.go`, and then all."""
     await target.go.wait()
+    await count(target, stream)
+
+
+async def stall(target: Target, stream: trio.SocketStream) -> None:
+    """Read nothing for some seconds, and then all."""
+    await trio.sleep(3)
     await count(target, stream)
 
 
