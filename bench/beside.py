@@ -2,14 +2,14 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from bench import table
 from bench.conditions import conditions
 from bench.errors import BenchError
 from bench.goals import OURS, verdicts
-from bench.plan import GROUPS, QUICK_GROUPS, Step, select, steps
+from bench.plan import GROUPS, QUICK_GROUPS, Step, make_steps, select
 from bench.results import Result, targets_of, write_lines
 from bench.runner import run_steps, show
 from bench.targets import TARGETS, make_target
@@ -53,7 +53,7 @@ def plan(options: argparse.Namespace, targets: Sequence[str]) -> list[Step]:
         groups = select(groups, options.measures)
     once = _ONCE if options.quick else ()
     rounds = {group: 1 if group in once else options.rounds for group in groups}
-    return list(steps(groups, targets, rounds))
+    return list(make_steps(groups, targets, rounds))
 
 
 def seconds(options: argparse.Namespace) -> float:
@@ -76,16 +76,27 @@ def run(arguments: Sequence[str]) -> int:
         print(f"{name} is left out: {reason}", file=sys.stderr)
     if not targets:
         raise BenchError("nothing to measure")
-    facts = {**conditions(targets), "absent": absent, "seconds": seconds(options)}
+    results = run_plan(options, targets, plan(options, list(targets)), absent)
+    print(report(results))
+    return 0
+
+
+def run_plan(
+    options: argparse.Namespace,
+    targets: dict[str, Target],
+    steps: Sequence[Step],
+    absent: Mapping[str, str] | None = None,
+) -> list[Result]:
+    """Measure, with a line of progress for each result; keep them in the file of ``--json``."""
+    facts = {**conditions(targets), "absent": absent or {}, "seconds": seconds(options)}
     results: list[Result] = []
     with open_world() as world:
-        for result in run_steps(world, targets, plan(options, list(targets)), seconds(options)):
+        for result in run_steps(world, targets, steps, seconds(options)):
             show(result)
             results.append(result)
             if options.json:
                 write_lines(options.json, facts, results)
-    print(report(results))
-    return 0
+    return results
 
 
 def report(results: Sequence[Result]) -> str:

@@ -41,7 +41,7 @@ class Step:
     runs: tuple[Run, ...]
 
 
-def steps(
+def make_steps(
     groups: dict[str, tuple[Run, ...]], targets: Sequence[str], rounds: dict[str, int]
 ) -> Iterable[Step]:
     """Targets take turns within each round, and another one begins each round."""

@@ -15,6 +15,7 @@ case "$1 $2" in
   "-m venv") mkdir -p "$4/bin" && cp "$0" "$4/bin/python" ;;
   "-m pip") test ! -e "$CALLS.no-network" ;;
   "-m pytest") exit 5 ;;
+  "-m bench") exit 6 ;;
 esac
 """
 OLD = """#!/bin/sh
@@ -104,6 +105,12 @@ def test_demo_needs_less_than_the_tests_and_is_content_with_theirs(checkout: Che
     assert checkout.calls() == [pip_install(f"{checkout.root}[dev]"), "-m pytest"]
     checkout.dev("run", "sh", "-c", "true")
     assert checkout.calls() == []
+
+
+def test_bench_has_what_the_tests_have_for_it_builds_what_they_build(checkout: Checkout) -> None:
+    checkout.install_python(INTERPRETER)
+    assert checkout.dev("bench", "--quick").returncode == 6
+    assert checkout.calls()[1:] == [pip_install(f"{checkout.root}[dev]"), "-m bench --quick"]
 
 
 def test_environment_that_does_not_run_is_made_anew(checkout: Checkout) -> None:

@@ -42,14 +42,14 @@ class Chisel(Target):
                 [self._program, "server", "--keygen", key], check=True, capture_output=True
             )
         identity = world.certificates / "agent"
-        server = ["--keyfile", key, "--reverse", "--auth", _LOGIN]
+        server: list[object] = ["--keyfile", key, "--reverse", "--auth", _LOGIN]
         if self._tls:
             server += _tls_options(identity, "server")
         options = ("--host", SERVER_ADDRESS, "--port", AGENT_PORT, *server)
         argv = world.network.public(self._program, "server", *options)
         process = self.spawn(world, "server", argv)
         process.wait_listening(AGENT_PORT)
-        client = ["--fingerprint", _fingerprint(process.log), "--auth", _LOGIN]
+        client: list[object] = ["--fingerprint", _fingerprint(process.log), "--auth", _LOGIN]
         if self._tls:
             client += _tls_options(identity, "agent")
         url = f"{'https' if self._tls else 'http'}://{SERVER_ADDRESS}:{AGENT_PORT}"

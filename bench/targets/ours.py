@@ -28,7 +28,7 @@ class Ours(Target):
         return ""
 
     def version(self) -> str:
-        return revision(self._sources)
+        return revision(self._sources) if self._sources == CHECKOUT else self.name
 
     def start(self, world: World) -> None:
         self.start_server(world)

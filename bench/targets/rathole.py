@@ -36,7 +36,7 @@ class Rathole(Target):
         cargo = shutil.which("cargo")
         if not cargo:
             return "no cargo to build it with"
-        features = "server,client,native-tls"
+        features = "server,client,tls"
         argv = [
             *(cargo, "install", f"rathole@{_VERSION}", "--root", "OUT"),
             *("--no-default-features", "--features", features),
