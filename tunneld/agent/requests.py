@@ -10,11 +10,18 @@ from tunneld import agentinfo
 from tunneld.agent.connect import connect
 from tunneld.agentinfo import AgentInfo
 from tunneld.conns import Conn, Conns
-from tunneld.dialing import DialError, split_authority
+from tunneld.dialing import TIMEOUT, DialError, split_authority
 from tunneld.reactor import Reactor
 from tunneld.relay import Relay, RelayError
 from tunneld.socketend import SocketEnd
 from tunneld.streamend import StreamEnd
+from tunneld.telemetry import (
+    DIAL_TIMEOUT,
+    DIAL_UNKNOWN,
+    FROM_AGENT,
+    TO_AGENT,
+    AgentTelemetry,
+)
 from tunneld.transport.plain import PlainTransport
 
 log = structlog.get_logger(__name__)
@@ -27,10 +34,18 @@ class Requests:
       timeout: seconds for connecting to an endpoint, name resolution included.
     """
 
-    def __init__(self, reactor: Reactor, agent_id: str, conns: Conns, timeout: float) -> None:
+    def __init__(
+        self,
+        reactor: Reactor,
+        agent_id: str,
+        conns: Conns,
+        telemetry: AgentTelemetry,
+        timeout: float,
+    ) -> None:
         self._reactor = reactor
         self._agent_id = agent_id
         self._conns = conns
+        self._telemetry = telemetry
         self._timeout = timeout
 
     def handler(
@@ -67,6 +82,8 @@ class Requests:
             with self._conns.listed("server", authority, self._agent_id) as conn:
                 await self._carry(end, conn)
         except DialError as exc:
+            reason = DIAL_TIMEOUT if exc.kind is TIMEOUT else DIAL_UNKNOWN
+            self._telemetry.endpoint_dial_failure_total[reason] += 1
             log.info("dial failed", destination=authority, error=str(exc))
             value = exc.proxy_status("tunneld-agent").encode("latin-1", "replace")
             end.reply(exc.kind.status, str(exc), [(b"proxy-status", value)])
@@ -81,7 +98,9 @@ class Requests:
             end.on_lost = lost.cancel
             if end.lost is not None:
                 return
+            begun = trio.current_time()
             sock = await connect(*split_authority(conn.destination), self._timeout)
+            self._telemetry.dial_duration_seconds.observe(trio.current_time() - begun)
             end.on_lost = None
             endpoint = SocketEnd(self._reactor, PlainTransport(sock), "endpoint")
             if not end.respond([(b":status", b"200")]):
@@ -89,4 +108,10 @@ class Requests:
                 return
             conn.state = "open"
             conn.octets = lambda: (endpoint.written, endpoint.read)
-            await Relay(endpoint, end).run()
+            self._telemetry.open_endpoint_connections += 1
+            try:
+                await Relay(endpoint, end).run()
+            finally:
+                self._telemetry.open_endpoint_connections -= 1
+                self._telemetry.tunneld_carried_bytes_total[TO_AGENT] += endpoint.written
+                self._telemetry.tunneld_carried_bytes_total[FROM_AGENT] += endpoint.read

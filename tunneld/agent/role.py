@@ -44,7 +44,13 @@ class AgentRole(Role):
     async def run(self, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED) -> None:
         connector = self._connector()
         agent_id = self._agent_id()
-        requests = Requests(self._host.reactor, agent_id, self._conns, self._config.connect_timeout)
+        requests = Requests(
+            self._host.reactor,
+            agent_id,
+            self._conns,
+            self.telemetry,
+            self._config.connect_timeout,
+        )
         task_status.started([])
         async with trio.open_nursery() as dials:
 

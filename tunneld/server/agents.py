@@ -148,8 +148,13 @@ class AgentServer:
                 session.refuse(str(exc))
             return
         log.info("agent connected", agent=tunnel.info.agent_id, peer=tunnel.peer)
-        with self._registry.joined(tunnel):
-            await session.over.wait()
+        # Counted as konnectivity's, so that a dashboard shows the same when both sides are ours.
+        self._telemetry.grpc_connections[CONNECT] += 1
+        try:
+            with self._registry.joined(tunnel):
+                await session.over.wait()
+        finally:
+            self._telemetry.grpc_connections[CONNECT] -= 1
 
     async def _run_native(
         self, tunnel: NativeTunnel, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
