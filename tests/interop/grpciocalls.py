@@ -261,3 +261,13 @@ async def open_call(
             yield call
         finally:
             call.close()
+
+
+def connect(channel: Any) -> Any:
+    """The method that agents call."""
+    return generated().services.AgentServiceStub(channel).Connect
+
+
+def proxy(channel: Any) -> Any:
+    """The method that clients call."""
+    return generated().services.ProxyServiceStub(channel).Proxy

@@ -1,8 +1,7 @@
 """Our agent at servers by `grpcio`, which are behind one address."""
 
-import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,24 +17,25 @@ from tests.interop.grpciocalls import (
     generated,
     packet,
 )
-from tests.interop.grpciopeers import Dialler, LostError, RefusedError, Server, open_server
+from tests.interop.grpciopeers import Dialler, LostError, RefusedError
+from tests.interop.grpcioserver import Server, open_balancer, open_server
 from tests.interop.grpcioworld import (
     LIMIT,
     MIB,
+    OurAgent,
     certificates,
     echo,
     exchange,
+    open_our_agent,
     pour,
     receive,
     receive_all,
+    until,
 )
 from tests.interop.konnectivity.exchange import pattern
 from tests.interop.konnectivity.targets import Unanswering, refusing
 from tunneld import __version__
-from tunneld.agent.role import AgentRole
-from tunneld.config import AgentConfig
-from tunneld.reactor import Reactor
-from tunneld.role import Host, RoleState
+from tunneld.role import RoleState
 
 
 @pytest.fixture(autouse=True)
@@ -46,116 +46,6 @@ def _compiled() -> None:
 @pytest.fixture(scope="module")
 def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return certificates(tmp_path_factory.mktemp("etc"))
-
-
-class Balancer:
-    """One address for several servers; each takes its turn."""
-
-    def __init__(self, listener: trio.SocketListener) -> None:
-        self.address = "{}:{}".format(*listener.socket.getsockname())
-        self.servers: list[Server] = []
-        self._turns = itertools.count()
-        self._listener = listener
-
-    async def run(self) -> None:
-        await trio.serve_listeners(self._serve, [self._listener])
-
-    async def _serve(self, agent: trio.SocketStream) -> None:
-        server = self.servers[next(self._turns) % len(self.servers)]
-        try:
-            stream = await trio.open_tcp_stream("127.0.0.1", server.port)
-        except OSError:
-            return  # as a balancer that has not noticed yet
-        async with stream, trio.open_nursery() as nursery:
-            nursery.start_soon(self._copy, agent, stream)
-            await self._copy(stream, agent)
-            nursery.cancel_scope.cancel()
-
-    async def _copy(self, source: trio.SocketStream, sink: trio.SocketStream) -> None:
-        try:
-            async for octets in source:
-                await sink.send_all(octets)
-            await sink.send_eof()
-        except trio.BrokenResourceError:
-            return
-
-
-class OurAgent:
-    """It, and how it fares."""
-
-    def __init__(
-        self,
-        role: AgentRole,
-        host: Host,
-        states: list[tuple[RoleState, str]],
-        nursery: trio.Nursery,
-    ) -> None:
-        self.role = role
-        self.host = host
-        self.states = states
-        self.done = trio.Event()
-        self._nursery = nursery
-
-    async def run(self, task_status: trio.TaskStatus[list[str]]) -> None:
-        await self.role.run(task_status)
-        self.done.set()
-
-    @property
-    def servers(self) -> set[str]:
-        """Ids of those it is connected to."""
-        return {link.server_id for link in self.role.links}
-
-    async def endpoint(self, serve: Callable[[trio.SocketStream], Awaitable[None]]) -> str:
-        """Serve TCP by ``serve``, where the agent reaches it; returns the address."""
-
-        async def handler(stream: trio.SocketStream) -> None:
-            with suppress(trio.BrokenResourceError):
-                await serve(stream)
-
-        (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        self._nursery.start_soon(trio.serve_listeners, handler, [listener])
-        return "{}:{}".format(*listener.socket.getsockname())
-
-    async def has(self, *server_ids: str) -> None:
-        """Wait until it is connected to these and no others."""
-        await until(lambda: self.servers == set(server_ids))
-
-
-async def until(true: Any) -> None:
-    while not true():  # noqa: ASYNC110 - nothing tells about things as various as these
-        await trio.sleep(0.002)
-
-
-@asynccontextmanager
-async def open_our_agent(pki: Path, address: str, **options: Any) -> AsyncIterator[OurAgent]:
-    """An agent that connects to ``address``, without waiting between its attempts."""
-    files = {"cert": "agent/agent.crt", "key": "agent/agent.key", "ca": "agent/ca.crt"}
-    pace = {"backoff_min": 0.01, "backoff_max": 0.05, "sync_interval": 0.01}
-    config = AgentConfig(name="agent", server=address, **(files | pace | options))
-    reactor = Reactor()
-    states: list[tuple[RoleState, str]] = []
-    host = Host("agent", reactor, pki, lambda *state: states.append(state))
-    async with trio.open_nursery() as outer:
-        await outer.start(reactor.run)
-        async with trio.open_nursery() as nursery:
-            agent = OurAgent(AgentRole(config, host), host, states, nursery)
-            await nursery.start(agent.run)
-            with trio.fail_after(LIMIT):
-                yield agent
-            nursery.cancel_scope.cancel()
-        outer.cancel_scope.cancel()
-    reactor.close()
-
-
-@asynccontextmanager
-async def open_balancer(servers: Sequence[Server]) -> AsyncIterator[Balancer]:
-    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    async with trio.open_nursery() as nursery:
-        balancer = Balancer(listener)
-        balancer.servers += servers
-        nursery.start_soon(balancer.run)
-        yield balancer
-        nursery.cancel_scope.cancel()
 
 
 @asynccontextmanager
@@ -260,6 +150,23 @@ async def test_a_packet_of_3_mib_goes_through(pki: Path) -> None:
         connection = await the_one(server).dial(await agent.endpoint(echo))
         nursery.start_soon(connection.send_all, octets, len(octets))
         assert await receive(connection, len(octets)) == octets
+
+
+async def test_an_endpoint_that_does_not_read_is_no_harm_to_others(pki: Path) -> None:
+    """It is closed, once too much waits for it."""
+
+    async def never_read(stream: trio.SocketStream) -> None:
+        await trio.sleep_forever()
+
+    async with one_of_each(pki) as (server, agent), trio.open_nursery() as nursery:
+        dialler = the_one(server)
+        connection = await dialler.dial(await agent.endpoint(echo))
+        stuck = await dialler.dial(await agent.endpoint(never_read))
+        nursery.start_soon(pour, stuck)
+        await stuck.closed.wait()
+        nursery.cancel_scope.cancel()
+        assert stuck.error.endswith("octets wait to be taken, and others need the tunnel")
+        await exchange(connection, pattern(MIB))
 
 
 async def test_an_endpoint_may_speak_first_and_end_the_connection(pki: Path) -> None:
