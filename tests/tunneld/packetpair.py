@@ -79,8 +79,8 @@ class Peer:
         """Octets of the stream, whatever they are."""
         self.end.deliver(memoryview(octets), end)
 
-    def credit(self, size: int) -> None:
-        """Have the peer's window grow by ``size`` at once, for when it is not `crediting`."""
+    def open_window(self, size: int) -> None:
+        """Take ``size`` octets more from the other side, for when it is not `crediting`."""
         connection = self.end.session.connection
         window = connection._initial_window + size
         connection.send_settings({Setting.INITIAL_WINDOW_SIZE: window})
@@ -111,6 +111,9 @@ class Peer:
         self.lost = error
 
     def way_ended(self) -> None:
+        pass
+
+    def credit(self, size: int) -> None:
         pass
 
 

@@ -116,7 +116,7 @@ async def test_a_stream_is_credited_for_what_has_left() -> None:
         carried = await begun(pair)
         carried.other.push(bytes(5_000))
         assert carried.other.credited == 972
-        pair.peer.credit(1_000)
+        pair.peer.open_window(1_000)
         await wait_all_tasks_blocked()
         assert carried.other.credited == len(octets_of(await pair.said()))
 
@@ -244,7 +244,7 @@ async def test_a_reset_gets_ahead_of_what_waits_and_drops_it() -> None:
         carried.other.push(bytes(5_000))
         await wait_all_tasks_blocked()
         carried.other.relay.fail("enough")
-        pair.peer.credit(10_000)
+        pair.peer.open_window(10_000)
         first, *rest = await pair.said()
         assert isinstance(first, Data)
         assert rest == [CloseResponse("enough", 1)]
@@ -341,7 +341,7 @@ async def test_one_whose_turn_comes_when_it_is_over_says_nothing() -> None:
         first.other.push(bytes(2_000))
         second.other.push(bytes(500))
         first.channel.abort()
-        pair.peer.credit(5_000)
+        pair.peer.open_window(5_000)
         packets = await pair.said()
         assert octets_of(packets, 1) == bytes(972)
         assert octets_of(packets, 2) == bytes(500)

@@ -202,7 +202,7 @@ async def test_whoever_comes_waits_behind_those_who_do() -> None:
         await wait_all_tasks_blocked()
         Sender(pair, 9, bytes(100)).resume()
         for _ in range(3):
-            pair.peer.credit(1_000)
+            pair.peer.open_window(1_000)
             await wait_all_tasks_blocked()
         assert order(await pair.said()) == [1, 2, 1, 9, 2, 2]
 
@@ -230,10 +230,10 @@ async def test_a_window_that_opens_too_little_gives_no_turn() -> None:
         await wait_all_tasks_blocked()
         assert sender.rooms == [72]
         left = pair.end.stream.send_window
-        pair.peer.credit(OVERHEAD - left)
+        pair.peer.open_window(OVERHEAD - left)
         await wait_all_tasks_blocked()
         assert sender.rooms == [72]
-        pair.peer.credit(1)
+        pair.peer.open_window(1)
         await wait_all_tasks_blocked()
         assert sender.rooms == [72, 1]
 
@@ -276,10 +276,10 @@ async def test_data_waits_for_the_rest_of_a_control_packet() -> None:
         sender = Sender(pair, 1, bytes(60))
         sender.resume()
         pair.packets.send(CloseRequest(2))
-        pair.peer.credit(40)
+        pair.peer.open_window(40)
         await wait_all_tasks_blocked()
         assert sender.rooms == []
-        pair.peer.credit(200)
+        pair.peer.open_window(200)
         assert await pair.said() == [first, CloseRequest(2), Data(1, bytes(60), "")]
 
 
@@ -315,7 +315,7 @@ async def test_it_is_starved_while_somebody_waits_and_the_peer_opens_no_window()
         Sender(pair, 1, bytes(100)).resume()
         await wait_all_tasks_blocked()
         assert pair.packets.starved
-        pair.peer.credit(500)
+        pair.peer.open_window(500)
         await wait_all_tasks_blocked()
         assert not pair.packets.starved
 
