@@ -48,11 +48,16 @@ class Ours(Target):
         config = directory / "tunneld.toml"
         config.write_text(roles)
         argv = [
-            *(*inside, sys.executable, "-P", "-m", "tunneld", "start", "--foreground"),
+            *(*inside, sys.executable, "-P", "-m", *self.program(world, role)),
+            *("start", "--foreground"),
             *("--config", str(config), "--control", str(directory / "control.sock")),
             *("--state", str(directory)),
         ]
         return self.spawn(world, role, argv, {"PYTHONPATH": str(self._sources)})
+
+    def program(self, world: World, role: str) -> list[str]:
+        """The module that is run, and its arguments before those of `tunneld`."""
+        return ["tunneld"]
 
     def route(self, world: World) -> list[str]:
         return through_connect(world)
