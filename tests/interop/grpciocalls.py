@@ -102,13 +102,14 @@ def _read(pki: Path, *names: str) -> list[bytes]:
 
 @contextmanager
 def open_channel(
-    address: str, pki: Path | None = None, who: str = "", **options: object
+    address: str, pki: Path | None = None, who: str = "", ca: str = "", **options: object
 ) -> Iterator[Any]:
     """A channel: its first call connects.
 
     Args:
       pki: where TLS takes its certificates from; None is without TLS.
       who: whose certificate to show: ``frontend/client``, ``agent/agent``.
+      ca: of the server; ``frontend`` or ``agent``, "" being the same as of ``who``.
       options: grpcio's, ``.`` written as ``__``, ``grpc.`` left out; and ``compression``.
     """
     compression = options.pop("compression", None)
@@ -118,8 +119,8 @@ def open_channel(
     if pki is None:
         channel = grpc.insecure_channel(address, settings, compression)
     else:
-        ca = f"{who.partition('/')[0]}/ca.crt"
-        credentials = grpc.ssl_channel_credentials(*_read(pki, ca, f"{who}.key", f"{who}.crt"))
+        names = f"{ca or who.partition('/')[0]}/ca.crt", f"{who}.key", f"{who}.crt"
+        credentials = grpc.ssl_channel_credentials(*_read(pki, *names))
         channel = grpc.secure_channel(address, credentials, settings, compression)
     try:
         yield channel
@@ -145,8 +146,10 @@ class Status(NamedTuple):
 
 
 class PacketCall:
-    """One call's stream of packets, for either side. What came before the end is received before
-    it; nothing is dropped but by `close`."""
+    """One call's stream of packets, for either side. What came before the end is received before it.
+
+    A side that does not receive makes the other wait, by gRPC's flow control.
+    """
 
     def __init__(self) -> None:
         self.metadata: dict[str, list[str]] = {}
@@ -192,7 +195,7 @@ class PacketCall:
         return self.status
 
     def cancel(self) -> None:
-        """Reset the call; over a server's, grpcio says ABORTED."""
+        """End the call at once, both ways."""
         self._rpc.cancel()
 
     def close(self) -> None:

@@ -133,7 +133,7 @@ async def test_an_id_that_the_certificate_does_not_name_is_refused(
 
 
 async def test_an_agent_with_another_cas_certificate_is_refused(world: World) -> None:
-    with open_channel(world.tunnel_address, world.pki, "frontend/client") as channel:
+    with open_channel(world.tunnel_address, world.pki, "frontend/client", "agent") as channel:
         async with open_call(connect(channel), [("agentid", "demo")]) as call:
             assert (await call.ended()).code == "UNAVAILABLE"
     assert not world.server.agents()

@@ -197,7 +197,7 @@ async def test_a_call_that_would_compress_is_refused(lonely: World) -> None:
 
 async def test_a_client_with_an_agents_certificate_is_refused(lonely: World) -> None:
     address = "{}:{}".format(*lonely.frontend)
-    with open_channel(address, lonely.pki, "agent/agent") as channel:
+    with open_channel(address, lonely.pki, "agent/agent", "frontend") as channel:
         async with open_call(proxy(channel)) as call:
             assert (await call.ended()).code == "UNAVAILABLE"
 
