@@ -146,7 +146,7 @@ class Status(NamedTuple):
 
 
 class PacketCall:
-    """One call's stream of packets, for either side. What came before the end is received before it.
+    """One call's stream of packets, for either side. What came before its end is received first.
 
     A side that does not receive makes the other wait, by gRPC's flow control.
     """

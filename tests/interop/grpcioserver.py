@@ -41,7 +41,7 @@ class Server:
         self._count = count
         self._nursery = nursery
         self._token = trio.lowlevel.current_trio_token()
-        self._pool = ThreadPoolExecutor()
+        self._pool = ThreadPoolExecutor(32)  # one for each call
         self._server = grpc.server(self._pool, options=[("grpc.so_reuseport", 0), *options])
         generated().services.add_AgentServiceServicer_to_server(self, self._server)
         self.port: int = self._server.add_secure_port(f"127.0.0.1:{port}", server_credentials(pki))
@@ -94,6 +94,8 @@ async def open_server(
         try:
             yield server
         finally:
+            for agent in server.agents:
+                agent.call.close()
             with trio.CancelScope(shield=True):
                 await server.stop()
 

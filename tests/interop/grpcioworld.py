@@ -102,7 +102,7 @@ async def open_server_of_ours(pki: Path, tmp_path: Path, **options: object) -> A
 
 
 @contextmanager
-def agent_channel(world: World, **options: object) -> Iterator[Any]:
+def agent_channel(world: World, **options: Any) -> Iterator[Any]:
     """To our server, by an agent's certificate."""
     with open_channel(world.tunnel_address, world.pki, "agent/agent", **options) as channel:
         yield channel
@@ -132,7 +132,7 @@ async def agent_of(world: World, whose: str) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def agent_by_hand(world: World, **options: object) -> AsyncIterator[PacketCall]:
+async def agent_by_hand(world: World, **options: Any) -> AsyncIterator[PacketCall]:
     """An agent's call, to be served by the test."""
     with agent_channel(world, **options) as channel:
         async with open_call(connect(channel), [("agentid", "by-hand")]) as call:
