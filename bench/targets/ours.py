@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from bench.certs import AGENT_ID
 from bench.lab import SERVER_ADDRESS
 from bench.process import Process
 from bench.targets.base import AGENT_PORT, FRONTEND_PORT, Target, through_connect
@@ -14,6 +15,8 @@ CHECKOUT = Path(__file__).parents[2]
 
 class Ours(Target):
     security = "mutual TLS; mutual TLS"
+    server_options = ""
+    """Lines of TOML for the server's role."""
 
     def __init__(self, name: str = "ours", sources: Path = CHECKOUT) -> None:
         """
@@ -35,25 +38,30 @@ class Ours(Target):
         self.start_agent(world)
 
     def start_server(self, world: World) -> Process:
-        server = self._spawn(world, "server", world.network.public(), server_roles(world))
+        roles = server_roles(world, self.server_options)
+        server = self.start_daemon(world, "server", world.network.public(), roles)
         server.wait_listening(AGENT_PORT)
         return server
 
     def start_agent(self, world: World) -> Process:
-        return self._spawn(world, "agent", world.network.private(), agent_roles(world))
+        return self.start_daemon(world, "agent", world.network.private(), agent_roles(world))
 
-    def _spawn(self, world: World, role: str, inside: list[str], roles: str) -> Process:
-        directory = world.directory / f"{self.name}-{role}"
+    def start_daemon(self, world: World, role: str, inside: list[str], roles: str) -> Process:
+        """Run ``tunneld start`` by the command ``inside``, with ``roles`` as configuration."""
+        directory = self.directory(world, role)
         directory.mkdir(mode=0o700, exist_ok=True)
         config = directory / "tunneld.toml"
         config.write_text(roles)
         argv = [
             *(*inside, sys.executable, "-P", "-m", *self.program(world, role)),
-            *("start", "--foreground"),
-            *("--config", str(config), "--control", str(directory / "control.sock")),
-            *("--state", str(directory)),
+            *("start", "--foreground", "--config", str(config)),
+            *("--control", str(control_socket(directory)), "--state", str(directory)),
         ]
         return self.spawn(world, role, argv, {"PYTHONPATH": str(self._sources)})
+
+    def directory(self, world: World, role: str) -> Path:
+        """Of the daemon that has this role."""
+        return world.directory / f"{self.name}-{role}"
 
     def program(self, world: World, role: str) -> list[str]:
         """The module that is run, and its arguments before those of `tunneld`."""
@@ -63,22 +71,28 @@ class Ours(Target):
         return through_connect(world)
 
 
-def server_roles(world: World) -> str:
+def control_socket(directory: Path) -> Path:
+    return directory / "control.sock"
+
+
+def server_roles(world: World, options: str = "") -> str:
     return f"""
 [[role]]
 kind = "server"
 name = "server"
 frontends = [{{ listen = "127.0.0.1:{FRONTEND_PORT}", {_identity(world, "frontend")} }}]
 tunnel = {{ listen = "{SERVER_ADDRESS}:{AGENT_PORT}", {_identity(world, "agent")} }}
+{options}
 """
 
 
-def agent_roles(world: World) -> str:
+def agent_roles(world: World, name: str = AGENT_ID) -> str:
     directory = world.certificates / "agent"
     return f"""
 [[role]]
 kind = "agent"
-name = "agent"
+name = "{name}"
+agent-id = "{name}"
 server = "{SERVER_ADDRESS}:{AGENT_PORT}"
 cert = "{directory}/agent.crt"
 key = "{directory}/agent.key"
