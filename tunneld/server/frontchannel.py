@@ -9,6 +9,8 @@ from tunneld.reactor import Reactor
 from tunneld.relay import DialledEnd
 from tunneld.telemetry import PROXY, ServerTelemetry
 
+_DELIVERY_TIMEOUT = 10.0
+"""Seconds that an endpoint which has ended has to take what the client said before."""
 _FULL = 10 * 32 * 1024
 """Octets that wait for the endpoint when a client counts as waiting: upstream's ten packets."""
 
@@ -39,16 +41,19 @@ class FrontChannel(ChannelEnd):
 
     def credit(self, size: int) -> None:
         super().credit(size)
-        self._packets.release(size)
+        if not self._gone:  # then all has been credited
+            self._packets.release(size)
         self._note_full()
 
     def peer_closed(self, error: str) -> None:
-        if self._closed_by_peer:
-            return
-        self._closed_by_peer = True
-        self._deliver_end()
-        self._dialled.hang_up()
-        self._reactor.call_later(LINGER, self, self._waited_long_enough)
+        if not self._closed_by_peer:
+            self._end_dialled("the client has closed", LINGER)
+
+    def abort(self) -> None:
+        if self._closed_by_peer and not self._said_close and not self._gone:
+            error = self._relay.error if self._relay is not None else None
+            self._say_close(error or "")  # it waits for that
+        super().abort()
 
     def reject(self, error: str) -> None:
         """The client breaks the protocol: close the connection."""
@@ -71,7 +76,9 @@ class FrontChannel(ChannelEnd):
             self._telemetry.full_receive_channels[PROXY] += 1 if full else -1
 
     def _let_go(self) -> None:
+        waiting = 0 if self._gone else self._queued
         super()._let_go()
+        self._packets.release(waiting)
         self._note_full()
 
     def _close_packet(self, error: str) -> Packet:
@@ -81,13 +88,18 @@ class FrontChannel(ChannelEnd):
         if not self._said_close:
             self._say_close()
         if not self._closed_by_peer:
-            self._closed_by_peer = True
-            self._deliver_end()
-            self._dialled.hang_up()
+            self._end_dialled("the endpoint has closed", _DELIVERY_TIMEOUT)
 
-    def _waited_long_enough(self) -> None:
-        """The client waits for our answer, the endpoint for nothing we could know of."""
+    def _end_dialled(self, why: str, limit: float) -> None:
+        """Nothing more goes to the endpoint, which has ``limit`` seconds to end, too: a client
+        waits for our answer, and an endpoint perhaps for nothing we could know of."""
+        self._closed_by_peer = True
+        self._deliver_end()
+        self._dialled.hang_up()
+        self._reactor.call_later(limit, self, lambda: self._waited_long_enough(why))
+
+    def _waited_long_enough(self, why: str) -> None:
         if not self._gone:
             if not self._said_close:
                 self._say_close()
-            self._fail("the client has closed")
+            self._fail(why)
