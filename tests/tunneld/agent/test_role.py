@@ -2,6 +2,8 @@
 
 import itertools
 import re
+import socket
+import ssl
 from pathlib import Path
 
 import msgspec
@@ -187,3 +189,53 @@ async def test_it_says_who_it_is_by_its_certificate(pki: Path, tmp_path: Path) -
     options = {"cert": "agent/second.crt", "key": "agent/second.key"}
     async with open_world(pki, tmp_path, agent_options=options) as world:
         assert world.server.agents()[0]["id"] == "second"
+
+
+# -- connections ------------------------------------------------------------------------------
+
+
+async def serve_tls(world: World, *alpn: str) -> tuple[str, list[str | None]]:
+    """A listener that speaks ``alpn``: its address, and what it chose for each connection."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(world.pki / "agent/server.crt", world.pki / "agent/server.key")
+    if alpn:
+        context.set_alpn_protocols(alpn)
+    chosen: list[str | None] = []
+
+    async def serve(stream: trio.SocketStream) -> None:
+        tls = trio.SSLStream(stream, context, server_side=True)
+        await tls.do_handshake()
+        chosen.append(tls.selected_alpn_protocol())
+        await tls.receive_some()
+
+    return f"127.0.0.1:{await world.endpoint(serve)}", chosen
+
+
+async def test_a_server_without_a_protocol_of_ours_is_none(world: World) -> None:
+    address, _ = await serve_tls(world)
+    said = await reason_for_backoff(world, server=address)
+    assert said.endswith(": it speaks neither rh2 nor h2: is that a tunnel listener?")
+
+
+@pytest.mark.parametrize(
+    ("spoken", "choice"),
+    [(["h2", "rh2", "x"], "x"), (["h2"], "h2"), (["rh2", "h2"], "rh2")],
+)
+async def test_other_protocols_may_be_offered_too(
+    world: World, spoken: list[str], choice: str
+) -> None:
+    """OpenSSL's server goes by its own order of preference, as Go's does."""
+    address, chosen = await serve_tls(world, *sorted(spoken, key=lambda name: name != choice))
+    config = msgspec.structs.replace(world.agent_config, server=address, alpn=("x",))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(AgentRole(config, world.host("other")).run)
+        await world.until(lambda: chosen)
+        nursery.cancel_scope.cancel()
+    assert chosen[0] == choice
+
+
+async def test_tunnels_break_when_nobody_acknowledges(world: World) -> None:
+    (link,) = world.agent.links
+    sock = link.session._transport.sock  # type: ignore[attr-defined]
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 20_000
+    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
