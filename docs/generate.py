@@ -40,7 +40,8 @@ _HEAD = """\
 
 Made by `docs/generate.py` from the programs themselves; do not edit.
 Exit codes: [Exit codes and error codes](exit-codes.md). Files and variables:
-[Files and environment](files-and-environment.md).
+[Files and environment](files-and-environment.md). The other two programs, with konnectivity's
+flags: [proxy-server and proxy-agent](proxy-programs.md).
 
 """
 
