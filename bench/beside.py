@@ -2,15 +2,16 @@
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import asdict
 
 from bench import table
 from bench.conditions import conditions
 from bench.errors import BenchError
 from bench.goals import OURS, verdicts
 from bench.plan import GROUPS, QUICK_GROUPS, Step, make_steps, select
-from bench.results import Result, targets_of, write_lines
+from bench.records import Record, add_record_options, keep
+from bench.results import Result, targets_of
 from bench.runner import run_steps, show
 from bench.targets import TARGETS, make_target
 from bench.targets.base import Target
@@ -25,9 +26,6 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="sh dev bench", description=__doc__)
     add_plan_options(parser)
     parser.add_argument("--targets", type=names, help=f"of: {','.join(TARGETS)}")
-    parser.add_argument(
-        "--page", type=Path, metavar="DIR", help="write benchmarks.md and its plots there"
-    )
     return parser.parse_args(arguments)
 
 
@@ -36,7 +34,7 @@ def add_plan_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--measures", type=names, help=f"of: {','.join(GROUPS)}, or single runs")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--secs", type=float, help="of each test; default 2, quick 0.7")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all results as JSON lines")
+    add_record_options(parser)
 
 
 def names(text: str) -> list[str]:
@@ -76,26 +74,20 @@ def run(arguments: Sequence[str]) -> int:
         print(f"{name} is left out: {reason}", file=sys.stderr)
     if not targets:
         raise BenchError("nothing to measure")
-    results = run_plan(options, targets, plan(options, list(targets)), absent)
+    results = run_plan(targets, plan(options, list(targets)), seconds(options))
+    facts = {**conditions(targets), "absent": absent, "seconds": seconds(options)}
     print(report(results))
+    keep(Record("peers", facts, [asdict(each) for each in results]), options, arguments)
     return 0
 
 
-def run_plan(
-    options: argparse.Namespace,
-    targets: dict[str, Target],
-    steps: Sequence[Step],
-    absent: Mapping[str, str] | None = None,
-) -> list[Result]:
-    """Measure, with a line of progress for each result; keep them in the file of ``--json``."""
-    facts = {**conditions(targets), "absent": absent or {}, "seconds": seconds(options)}
+def run_plan(targets: dict[str, Target], steps: Sequence[Step], seconds: float) -> list[Result]:
+    """Measure, with a line of progress for each result."""
     results: list[Result] = []
     with open_world() as world:
-        for result in run_steps(world, targets, steps, seconds(options)):
+        for result in run_steps(world, targets, steps, seconds):
             show(result)
             results.append(result)
-            if options.json:
-                write_lines(options.json, facts, results)
     return results
 
 

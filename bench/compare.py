@@ -11,11 +11,14 @@ import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 from bench import table
-from bench.beside import add_plan_options, plan, run_plan
+from bench.beside import add_plan_options, plan, run_plan, seconds
+from bench.conditions import conditions
 from bench.errors import BenchError
+from bench.records import Record, write_record
 from bench.targets.base import Target
 from bench.targets.ours import CHECKOUT, Ours
 
@@ -32,10 +35,14 @@ def run(arguments: Sequence[str]) -> int:
     options = parse(arguments)
     with revisions(options.before, options.after) as (before, after):
         targets: dict[str, Target] = {each.name: each for each in (before, after)}
-        results = run_plan(options, targets, plan(options, list(targets)))
+        results = run_plan(targets, plan(options, list(targets)), seconds(options))
+        facts = conditions(targets)
     print(table.figures(results, list(targets)))
     print()
     print(table.ratios(results, after.name, [before.name]))
+    if options.json:
+        body = [asdict(each) for each in results]
+        write_record(options.json, Record("compare", facts, body))
     return 0
 
 

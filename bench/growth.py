@@ -1,15 +1,15 @@
 """`sh dev bench growth`: what more connections and more agents cost."""
 
 import argparse
-import json
 import resource
 import sys
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
+from bench.conditions import conditions
 from bench.crowds import agents_held, connections_held
 from bench.errors import BenchError
 from bench.measuring import Values
+from bench.records import Record, add_record_options, keep
 from bench.table import markdown
 from bench.world import World, open_world
 
@@ -50,7 +50,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="sh dev bench growth", description=__doc__)
     parser.add_argument("--connections", type=counts, default=CONNECTIONS, help="10,100,…")
     parser.add_argument("--agents", type=counts, default=AGENTS, help="1,10,…")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures")
+    add_record_options(parser)
     return parser.parse_args(arguments)
 
 
@@ -64,9 +64,8 @@ def run(arguments: Sequence[str]) -> int:
     raise_file_limit(max((*options.connections, *options.agents), default=0))
     with open_world() as world:
         found = measured(world, options.connections, options.agents)
-    if options.json:
-        options.json.write_text(json.dumps(found, indent=1))
     print(growth_tables(found))
+    keep(Record("growth", conditions({}), found), options, arguments)
     return 0
 
 

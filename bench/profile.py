@@ -16,9 +16,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from bench.conditions import conditions
 from bench.errors import BenchError
 from bench.load_client import load_client, wait_ready
 from bench.process import Process, wait_until
+from bench.records import Record, add_record_options, keep
 from bench.table import markdown
 from bench.targets import TARGETS, make_target
 from bench.targets.base import Target
@@ -49,6 +51,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--loads", default="download,upload,echo", help=f"of: {','.join(LOADS)}")
     parser.add_argument("--target", default="ours", choices=[n for n in TARGETS if n != "direct"])
     parser.add_argument("--secs", type=float, default=4)
+    add_record_options(parser)
     return parser.parse_args(arguments)
 
 
@@ -65,10 +68,12 @@ def run(arguments: Sequence[str]) -> int:
         raise BenchError(f"{target.name}: {reason}")
     with open_world() as world:
         rows = [row for load in loads for row in library_rows(world, target, load, options.secs)]
-        print(markdown(["CPU time, %", "cores", *SHARES, "other"], rows))
+        tables = [markdown(["CPU time, %", "cores", *SHARES, "other"], rows)]
         if options.target == "ours":
-            for load in loads:
-                print(f"\n{function_table(world, load, options.secs)}")
+            tables += [function_table(world, load, options.secs) for load in loads]
+    text = "\n\n".join(tables)
+    print(text)
+    keep(Record("profile", conditions({}), text), options, arguments)
     return 0
 
 

@@ -1,10 +1,8 @@
 """Results of single tests, and what several rounds of them say together."""
 
-import json
 import statistics
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 from bench.metrics import Metric
 
@@ -65,15 +63,3 @@ def _by_round(results: Iterable[Result], metric: Metric, target: str) -> dict[in
 def targets_of(results: Iterable[Result]) -> list[str]:
     """In the order of their first result."""
     return list(dict.fromkeys(result.target for result in results))
-
-
-def write_lines(path: Path, conditions: dict[str, object], results: Iterable[Result]) -> None:
-    """JSON lines: the conditions, then the results."""
-    lines = [{"conditions": conditions}, *(asdict(result) for result in results)]
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
-
-
-def read_lines(path: Path) -> tuple[dict[str, object], list[Result]]:
-    """What `write_lines` wrote."""
-    first, *others = path.read_text().splitlines()
-    return json.loads(first)["conditions"], [Result(**json.loads(line)) for line in others]

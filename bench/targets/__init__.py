@@ -21,10 +21,12 @@ TARGETS: dict[str, Callable[[], Target]] = {
     "chisel-tls": lambda: Chisel(tls=True),
     "frp": Frp,
     "rathole": Rathole,
-    "ours-go": lambda: Konnectivity("ours-go", our_server=True),
-    "go-ours": lambda: Konnectivity("go-ours", our_agent=True),
+    "ours-unix": lambda: Ours("ours-unix", unix=True),
+    "ours-konnectivity": lambda: Konnectivity("ours-konnectivity", our_server=True),
+    "konnectivity-ours": lambda: Konnectivity("konnectivity-ours", our_agent=True),
 }
-"""``ours-go`` is our server with konnectivity's agent, ``go-ours`` the other way round."""
+"""``ours-konnectivity`` is our server with konnectivity's agent, ``konnectivity-ours`` the other
+way round; ``ours-unix`` has a client's leg without TLS, as those have that forward ports."""
 
 
 def make_target(name: str) -> Target:

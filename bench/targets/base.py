@@ -61,8 +61,13 @@ def through_connect(world: World) -> list[str]:
     return [
         *("--via", "connect", "--proxy", f"127.0.0.1:{FRONTEND_PORT}"),
         *tls_options(world.certificates / "frontend"),
-        *("--dest", f"{PRIVATE_ADDRESS}:{{s}}", "--base", str(ENDPOINT_PORT)),
+        *destination(),
     ]
+
+
+def destination() -> list[str]:
+    """The endpoint's services, by the addresses they have."""
+    return ["--dest", f"{PRIVATE_ADDRESS}:{{s}}", "--base", str(ENDPOINT_PORT)]
 
 
 def tls_options(directory: Path) -> list[str]:

@@ -1,8 +1,7 @@
 """No tunnel: the routers let the client straight through."""
 
-from bench.lab import PRIVATE_ADDRESS
-from bench.targets.base import Target
-from bench.world import ENDPOINT_PORT, World
+from bench.targets.base import Target, destination
+from bench.world import World
 
 
 class Direct(Target):
@@ -19,4 +18,4 @@ class Direct(Target):
         return
 
     def route(self, world: World) -> list[str]:
-        return ["--via", "raw", "--dest", f"{PRIVATE_ADDRESS}:{{s}}", "--base", str(ENDPOINT_PORT)]
+        return ["--via", "raw", *destination()]

@@ -7,25 +7,27 @@ from pathlib import Path
 from bench.certs import AGENT_ID
 from bench.lab import SERVER_ADDRESS
 from bench.process import Process
-from bench.targets.base import AGENT_PORT, FRONTEND_PORT, Target, through_connect
+from bench.targets.base import AGENT_PORT, FRONTEND_PORT, Target, destination, through_connect
 from bench.world import World
 
 CHECKOUT = Path(__file__).parents[2]
 
 
 class Ours(Target):
-    security = "mutual TLS; mutual TLS"
     server_options = ""
     """Lines of TOML for the server's role."""
 
-    def __init__(self, name: str = "ours", sources: Path = CHECKOUT) -> None:
+    def __init__(self, name: str = "ours", sources: Path = CHECKOUT, *, unix: bool = False) -> None:
         """
         Args:
+          unix: clients use a UNIX socket, without TLS.
           sources: the checkout whose packages are run, with this environment's dependencies.
         """
         super().__init__()
         self.name = name
+        self.security = f"{'none (UNIX socket)' if unix else 'mutual TLS'}; mutual TLS"
         self._sources = sources
+        self._unix = unix
 
     def missing(self) -> str:
         return ""
@@ -68,6 +70,8 @@ class Ours(Target):
         return ["tunneld"]
 
     def route(self, world: World) -> list[str]:
+        if self._unix:
+            return ["--via", "connect", "--proxy", f"unix:{_socket(world)}", *destination()]
         return through_connect(world)
 
 
@@ -75,12 +79,19 @@ def control_socket(directory: Path) -> Path:
     return directory / "control.sock"
 
 
+def _socket(world: World) -> Path:
+    return world.directory / "frontend.sock"
+
+
 def server_roles(world: World, options: str = "") -> str:
     return f"""
 [[role]]
 kind = "server"
 name = "server"
-frontends = [{{ listen = "127.0.0.1:{FRONTEND_PORT}", {_identity(world, "frontend")} }}]
+frontends = [
+  {{ listen = "127.0.0.1:{FRONTEND_PORT}", {_identity(world, "frontend")} }},
+  {{ listen = "unix:{_socket(world)}" }},
+]
 tunnel = {{ listen = "{SERVER_ADDRESS}:{AGENT_PORT}", {_identity(world, "agent")} }}
 {options}
 """
