@@ -159,10 +159,9 @@ def _flag_row(each: Flag[Any]) -> str:
 
 def _default(each: Flag[Any]) -> str:
     """What counts if the flag is not given."""
-    if each.draw is not None and not each.default:
+    if each.draw is not None:
         return "drawn"
-    value = each.default if each.draw is None else each.draw()
-    text = each.kind.format(value)
+    text = each.kind.format(each.fallback)
     return f"`{text}`" if text else "none"
 
 

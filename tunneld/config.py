@@ -95,7 +95,7 @@ class ServerConfig(_RoleTable, frozen=True, kw_only=True, tag="server"):
     half_close_grace: Annotated[float, Meta(ge=0)] = 2.0
     """A client that has half-closed a connection through a konnectivity agent, whose protocol knows
     no half-close, gets what the endpoint still sends, until that is silent for so long."""
-    first_byte_hold: Annotated[float, Meta(ge=0)] = 0.002
+    first_byte_hold: Annotated[float, Meta(ge=0)] = 0.01
     """Octets of an endpoint that speaks first wait this long behind the 200, since many clients
     fail when something follows it in the same read; a client that sends ends the wait."""
     drain_timeout: Seconds = 30.0

@@ -82,9 +82,8 @@ class AgentOptions(KlogOptions):
     keepalive_time: int = flag(
         DURATION,
         HOUR,
-        "silence of a server until it gets a PING; 10s or more, 31s towards servers of "
-        "konnectivity; the least if not given",
-        draw=lambda: _KEEPALIVE,
+        "silence of a server until it gets a PING; at least 10s, and 31s towards konnectivity's",
+        unset=_KEEPALIVE,
     )
     service_account_token_path: str = flag(
         STRING, "", "file with the token to show to servers, read anew for each connection"

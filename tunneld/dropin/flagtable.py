@@ -29,6 +29,7 @@ def flag(
     *,
     environment: str = "",
     draw: Callable[[], T] | None = None,
+    unset: T | None = None,
     shorthand: str = "",
     aliases: tuple[str, ...] = (),
     deprecated: str = "",
@@ -42,6 +43,7 @@ def flag(
         help=help,
         environment=environment,
         draw=draw,
+        unset=unset,
         shorthand=shorthand,
         aliases=aliases,
         deprecated=deprecated,
@@ -86,4 +88,4 @@ def _value(each: Flag[T], parsed: Parsed, environment: Mapping[str, str]) -> T:
             return each.kind.parse(text)
         except BadValueError as exc:
             raise FlagError(f"bad value of the variable {each.environment}: {exc}") from exc
-    return each.default if each.draw is None else each.draw()
+    return each.fallback if each.draw is None else each.draw()

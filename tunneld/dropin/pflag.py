@@ -63,12 +63,19 @@ class Flag(Generic[T]):
     """Variable that sets the value, unless it is empty or the command line says otherwise."""
     draw: Callable[[], T] | None = None
     """Makes the value where neither command line nor environment has one."""
+    unset: T | None = None
+    """What counts if it is not given, where ours is not upstream's ``default``."""
     shorthand: str = ""
     """One letter."""
     aliases: tuple[str, ...] = ()
     """Other names, such as former ones."""
     deprecated: str = ""
     """Told to who uses the flag, and keeps it out of help."""
+
+    @property
+    def fallback(self) -> T:
+        """What counts if it is not given, and not drawn."""
+        return self.default if self.unset is None else self.unset
 
 
 class FlagError(Exception):

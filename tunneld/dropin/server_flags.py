@@ -72,8 +72,8 @@ class ServerOptions(KlogOptions):
     mode: str = flag(
         STRING,
         GRPC,
-        "what clients speak: grpc (ProxyService) or http-connect; both at once if not given",
-        draw=lambda: ANY,
+        "what clients speak: grpc (ProxyService), http-connect, or any of both at once",
+        unset=ANY,
     )
     uds_name: str = flag(
         STRING, "", "UNIX socket for clients in place of TCP and TLS; with --server-port=0"
@@ -94,14 +94,14 @@ class ServerOptions(KlogOptions):
     keepalive_time: int = flag(
         DURATION,
         HOUR,
-        "silence of an agent until it gets a PING; at least 1s; 10s if not given",
-        draw=lambda: _KEEPALIVE,
+        "silence of an agent until it gets a PING; at least 1s",
+        unset=_KEEPALIVE,
     )
     frontend_keepalive_time: int = flag(
         DURATION,
         HOUR,
-        "silence of a gRPC client until it gets a PING; at least 1s; 1m if not given",
-        draw=lambda: _FRONTEND_KEEPALIVE,
+        "silence of a gRPC client until it gets a PING; at least 1s",
+        unset=_FRONTEND_KEEPALIVE,
     )
     enable_profiling: bool = flag(BOOL, False, "serve /debug/pprof on --admin-port")
     enable_contention_profiling: bool = flag(

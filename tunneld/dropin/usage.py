@@ -38,7 +38,7 @@ def _right(each: Flag[Any]) -> str:
         text += f"; also by the variable {each.environment}"
     if each.draw is not None:
         return f"{text} (default: drawn at random)"
-    default = each.default
+    default = each.fallback
     if default in ("", 0, ()):  # the 0 stands for False, too
         return text
     shown = quote(default) if each.kind is STRING else each.kind.format(default)

@@ -10,6 +10,9 @@ from tunneld.reactor import Reactor
 from tunneld.sharedchannel import SharedChannel, Sharing
 from tunneld.telemetry import Histogram
 
+_PAUSE = 0.1
+"""Seconds between a client's last octets and a CLOSE_REQ: a Go agent drops what its endpoint has
+not taken by then."""
 _ANSWER_TIMEOUT = 10.0
 """Seconds that an agent has to answer a CLOSE_REQ."""
 
@@ -39,6 +42,7 @@ class DialledChannel(SharedChannel):
         self._grace = grace
         self._write_seconds = write_seconds
         self._write_begun = 0.0
+        self._sent_at = 0.0
         self._nobody_listens = False
         self._received_before = 0
 
@@ -46,6 +50,10 @@ class DialledChannel(SharedChannel):
         if not self._queued:
             self._write_begun = time.monotonic()
         return super().receive(data)
+
+    def commit(self, size: int) -> None:
+        self._sent_at = time.monotonic()
+        super().commit(size)
 
     def credit(self, size: int) -> None:
         super().credit(size)
@@ -56,7 +64,7 @@ class DialledChannel(SharedChannel):
         """The client does not wait for anything more."""
         self._nobody_listens = True
         if self._finished:
-            self._ask()
+            self._ask_soon()
 
     def peer_closed(self, error: str) -> None:
         if self._closed_by_peer:
@@ -74,7 +82,7 @@ class DialledChannel(SharedChannel):
 
     def _source_ended(self) -> None:
         if self._nobody_listens or not self._grace:
-            self._ask()
+            self._ask_soon()
         else:
             self._wait_for_silence()
 
@@ -87,6 +95,13 @@ class DialledChannel(SharedChannel):
             self._ask()
         elif not self._gone:
             self._wait_for_silence()
+
+    def _ask_soon(self) -> None:
+        pause = self._sent_at + _PAUSE - time.monotonic()
+        if pause > 0:
+            self._reactor.call_later(pause, self, self._ask)
+        else:
+            self._ask()
 
     def _ask(self) -> None:
         if not (self._gone or self._said_close or self._closed_by_peer):
