@@ -157,13 +157,15 @@ class Call:
     stream: H2Stream
     packets: list[Packet] = field(default_factory=list)
     """Those that came and were not taken."""
+    _sending: trio.Lock = field(default_factory=trio.Lock)
 
     async def send(self, *packets: Packet) -> None:
         """All in one go, as far as windows allow."""
         await self.send_octets(b"".join(message(packet.encode()) for packet in packets))
 
     async def send_octets(self, octets: bytes) -> None:
-        await self.stream.send_all(octets)
+        async with self._sending:
+            await self.stream.send_all(octets)
 
     async def next(self) -> Packet:
         """The next packet; `ConnectionError` when the stream has ended instead."""
