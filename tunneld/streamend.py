@@ -114,7 +114,10 @@ class StreamEnd:
             self._drain_outbox()
             self._outbox.clear()
         if self.stream.can_send:
-            self._session.connection.send_headers(self.stream, trailers, end_stream=True)
+            try:
+                self._session.connection.send_headers(self.stream, trailers, end_stream=True)
+            except LocalProtocolError:  # as in `respond`
+                self.reset(ErrorCode.INTERNAL_ERROR)
             self._session.kick()
         self.close()
 

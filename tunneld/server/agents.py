@@ -235,7 +235,8 @@ class AgentServer:
             (b"serverid", self._server_id.encode()),
             (b"servercount", b"%d" % self._server_count),
         ]
-        end.respond(response_headers(request.content_type, server))
+        if not end.respond(response_headers(request.content_type, server)):
+            raise GrpcError(Status.CANCELLED, end.lost or "the agent takes no such head")
         return PacketTunnel(end, self._reactor, self._telemetry, info, claims, peer, self._grace)
 
 

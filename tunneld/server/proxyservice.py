@@ -64,7 +64,9 @@ class ProxyService:
         proxy = _Proxy(client, end, self._reactor, self._dialer, self._hold, self._telemetry)
         try:
             with trio.fail_after(math.inf if request.timeout is None else request.timeout):
-                end.respond(response_headers(request.content_type))
+                if not end.respond(response_headers(request.content_type)):
+                    text = end.lost or "the client takes no such head"
+                    raise GrpcError(Status.CANCELLED, text)
                 await proxy.run()
         except trio.TooSlowError:
             raise GrpcError(Status.DEADLINE_EXCEEDED, "context deadline exceeded") from None

@@ -227,10 +227,12 @@ class Call:
 class PatientConnection(h2.connection.H2Connection):
     """Takes what comes behind a GOAWAY, which the library does not."""
 
+    deaf = False
+    """Whether nothing that comes is heard, nor answered."""
     _kept = b""
 
     def receive_data(self, data: Any) -> list[h2.events.Event]:
-        self._kept += bytes(data)
+        self._kept += b"" if self.deaf else bytes(data)
         events: list[h2.events.Event] = []
         while len(self._kept) >= 9:
             size = 9 + int.from_bytes(self._kept[:3], "big")
@@ -251,7 +253,7 @@ class GrpcClient(H2Client):
         self.trailers: dict[int, dict[str, str]] = {}
         self.events: list[str] = []
         """Names of the events that matter to the order of an end."""
-        self.connection = PatientConnection(self.connection.config)
+        self.connection: PatientConnection = PatientConnection(self.connection.config)
 
     async def call(self, path: str, *metadata: tuple[str, str], **pseudo: str) -> Call:
         """A call as grpc-go makes it; ``pseudo`` replaces ``:…`` headers."""
@@ -293,12 +295,14 @@ async def greeted(call: Call) -> dict[str, str]:
 @asynccontextmanager
 async def open_grpc(peer: PlainPeer | TlsPeer) -> AsyncIterator[GrpcClient]:
     """HTTP/2 over ``peer``, while the block runs."""
-    async with trio.open_nursery() as nursery:
-        client = GrpcClient(peer, nursery)
-        await client.start({})
-        yield client
-        nursery.cancel_scope.cancel()
-    await trio.aclose_forcefully(peer.stream)
+    try:
+        async with trio.open_nursery() as nursery:
+            client = GrpcClient(peer, nursery)
+            await client.start({})
+            yield client
+            nursery.cancel_scope.cancel()
+    finally:
+        await trio.aclose_forcefully(peer.stream)
 
 
 def agent_context(pki: Path, *, certificate: bool = True) -> ssl.SSLContext:
