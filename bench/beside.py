@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from bench import table
-from bench.conditions import conditions
+from bench.conditions import busy_elsewhere, conditions
 from bench.errors import BenchError
 from bench.goals import OURS, verdicts
 from bench.plan import GROUPS, QUICK_GROUPS, Step, make_steps, select
@@ -76,7 +76,9 @@ def run(arguments: Sequence[str]) -> int:
         raise BenchError("nothing to measure")
     results = run_plan(targets, plan(options, list(targets)), seconds(options))
     facts = {**conditions(targets), "absent": absent, "seconds": seconds(options)}
+    facts["elsewhere"] = busy_elsewhere(results)
     print(report(results))
+    print(f"\nBusy with other things meanwhile: {facts['elsewhere']} processors", file=sys.stderr)
     keep(Record("peers", facts, [asdict(each) for each in results]), options, arguments)
     return 0
 

@@ -3,11 +3,13 @@
 import os
 import platform
 import ssl
+import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
+from bench.results import Result
 from bench.targets.base import Target
 from bench.targets.ours import CHECKOUT, revision
 
@@ -25,6 +27,12 @@ def conditions(targets: Mapping[str, Target]) -> dict[str, object]:
         "openssl": ssl.OPENSSL_VERSION,
         "targets": {name: [each.version(), each.security] for name, each in targets.items()},
     }
+
+
+def busy_elsewhere(results: Iterable[Result]) -> float:
+    """How many processors were busy with other things, the median over the tests."""
+    found = [each.values["elsewhere"] for each in results if "elsewhere" in each.values]
+    return round(statistics.median(found), 2) if found else 0.0
 
 
 def _processor() -> str:

@@ -156,7 +156,7 @@ def _idle_cpu(server: Process, hosts: list[Process]) -> Values:
 
 
 def _beside(world: World, target: Ours) -> Values:
-    echo = ("rtt", "--n", 1, "--secs", _SECONDS)
+    echo = ("echo", "--n", 1, "--secs", _SECONDS)
     latency = result_of(world, target, echo, 60)["ms"]
     return {
         "connects_per_s": _connects(world, target),
@@ -166,7 +166,7 @@ def _beside(world: World, target: Ours) -> Values:
 
 
 def _connects(world: World, target: Ours) -> float:
-    test = ("conn", "--n", 16, "--secs", _SECONDS)
+    test = ("connect", "--n", 16, "--secs", _SECONDS)
     return float(result_of(world, target, test, 60)["conn_per_s"])
 
 

@@ -79,7 +79,7 @@ def wait_ready(world: World, target: Target) -> None:
     Raises:
       BenchError: none does in time.
     """
-    test = ("conn", "--n", 1, "--count", 1, "--secs", 1.5)
+    test = ("connect", "--n", 1, "--count", 1, "--secs", 1.5)
 
     def goes_through() -> bool:
         return bool(result_of(world, target, test, 10).get("done"))

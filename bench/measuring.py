@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass, field
 
 from bench.load_client import Json, load_client, result_of
+from bench.process import MachineTime
 from bench.targets.base import Target
 from bench.world import World
 
@@ -88,17 +89,20 @@ def cpu_seconds(target: Target) -> float:
 
 
 def _traffic(world: World, target: Target, run: Run, seconds: float) -> Values:
-    before = cpu_seconds(target)
+    machine = MachineTime()
+    before, endpoint = cpu_seconds(target), world.endpoint.cpu_seconds()
     test = (run.kind, "--n", run.connections, "--secs", seconds)
     result = result_of(world, target, test, seconds + _SPARE)
     cpu = cpu_seconds(target) - before
     values = numbers(result)
+    ours = cpu + world.endpoint.cpu_seconds() - endpoint + values["client_cpu_s"]
+    values["elsewhere"] = machine.cores_beside(ours)
+    if not target.processes:
+        return values
     octets = result.get("bytes_total", 0)
     if run.kind in ("down", "up") and octets > _LEAST_OCTETS:
         values["cpu_s_per_gb"] = cpu / octets * 1e9
-    elif run.kind == "rtt" and result.get("rt_per_s"):
-        values["cpu_us_each"] = cpu / (result["bytes_total"] / 128) * 1e6
-    elif run.kind == "conn" and result.get("done"):
+    elif run.kind in ("echo", "connect") and result.get("done"):
         values["cpu_us_each"] = cpu / result["done"] * 1e6
     return values
 
@@ -117,7 +121,7 @@ def _idle(world: World, target: Target, count: int) -> Values:
         for line in lines:
             values.update(numbers(line))
     opened = values.get("answered_first", 0)
-    if opened:
+    if opened and held:
         for role, now in held.items():
             values[f"{role}_kb_each"] = (now - before[role]) * 1000 / opened
         values["kb_each"] = sum(values[f"{role}_kb_each"] for role in held)

@@ -98,7 +98,8 @@ def targets_text(facts: Mapping[str, Any]) -> str:
     rows = [(name, *texts) for name, texts in facts["targets"].items()]
     absent = [f"{name} is left out: {reason}" for name, reason in facts["absent"].items()]
     head = ("", "version", "security: client's leg; tunnel")
-    return "\n\n".join([table.markdown(head, rows), *absent])
+    noise = f"Other programs kept {facts['elsewhere']} processors busy meanwhile."
+    return "\n\n".join([noise, table.markdown(head, rows), *absent])
 
 
 def _images(plots: Mapping[str, str]) -> str:

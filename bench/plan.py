@@ -9,8 +9,8 @@ from bench.measuring import Run
 GROUPS: dict[str, tuple[Run, ...]] = {
     "down": tuple(Run(f"down-{n}", "down", n) for n in (1, 4, 32)),
     "up": tuple(Run(f"up-{n}", "up", n) for n in (1, 4, 32)),
-    "echo": tuple(Run(f"echo-{n}", "rtt", n) for n in (1, 64)),
-    "connect": (Run("connect-16", "conn", 16),),
+    "echo": tuple(Run(f"echo-{n}", "echo", n) for n in (1, 64)),
+    "connect": (Run("connect-16", "connect", 16),),
     "idle": (Run("idle", "idle", 1000),),
     "stall-down": (Run("stall-down", "stall", seconds=6),),
     "stall-up": (Run("stall-up", "stall", push=True, seconds=6),),
@@ -21,8 +21,8 @@ GROUPS: dict[str, tuple[Run, ...]] = {
 QUICK_GROUPS: dict[str, tuple[Run, ...]] = {
     "traffic": (
         *(Run(f"{way}-{n}", way, n) for way in ("down", "up") for n in (1, 32)),
-        *(Run(f"echo-{n}", "rtt", n) for n in (1, 64)),
-        Run("connect-16", "conn", 16),
+        *(Run(f"echo-{n}", "echo", n) for n in (1, 64)),
+        Run("connect-16", "connect", 16),
     ),
     "idle": (Run("idle", "idle", 500),),
     "stall-down": (Run("stall-down", "stall", seconds=2),),

@@ -99,6 +99,19 @@ class Process:
         self._process.wait()
 
 
+class MachineTime:
+    """What the whole machine has done since this was made."""
+
+    def __init__(self) -> None:
+        self._started = time.monotonic()
+        self._busy = _busy_seconds()
+
+    def cores_beside(self, cpu_seconds: float) -> float:
+        """How many processors others kept busy, if ``cpu_seconds`` are known."""
+        elapsed = time.monotonic() - self._started
+        return max(0.0, _busy_seconds() - self._busy - cpu_seconds) / elapsed
+
+
 def wait_until(condition: Callable[[], bool], timeout: float, step: float = 0.02) -> bool:
     """Look every ``step`` seconds; whether it came true in time."""
     deadline = time.monotonic() + timeout
@@ -107,6 +120,12 @@ def wait_until(condition: Callable[[], bool], timeout: float, step: float = 0.02
             return False
         time.sleep(step)
     return True
+
+
+def _busy_seconds() -> float:
+    """User, nice and system time of all processors; not what interrupts take."""
+    words = _read("/proc/stat").split(maxsplit=4)
+    return sum(map(int, words[1:4])) / _TICK
 
 
 def _children() -> dict[int, list[int]]:

@@ -32,9 +32,9 @@ LOADS = {
     "upload": ("up", "--n", 1),
     "download-32": ("down", "--n", 32),
     "upload-32": ("up", "--n", 32),
-    "echo": ("rtt", "--n", 64),
-    "echo-1": ("rtt", "--n", 1),
-    "connect": ("conn", "--n", 16),
+    "echo": ("echo", "--n", 64),
+    "echo-1": ("echo", "--n", 1),
+    "connect": ("connect", "--n", 16),
 }
 SHARES = {
     "kernel": r"\[kernel|\[vdso\]|\[guest",

@@ -12,8 +12,12 @@ from bench.results import Result
 from bench.targets.base import Target
 from bench.world import World
 
-_SHOWN = ("MBps", "jain", "cpu_s_per_gb", "ms.p50", "rt_per_s", "conn_per_s", "kb_each", "kept")
-_SHOWN_LAST = ("growth_mb",)
+_SHOWN = (
+    *("MBps", "jain", "cpu_s_per_gb", "ms.p50", "rt_per_s", "conn_per_s", "kb_each", "kept"),
+    "growth_mb",
+)
+_NOISE = 0.2
+"""Processors that others use; with more, throughput says little."""
 
 
 def run_steps(
@@ -46,10 +50,11 @@ def _measured(world: World, target: Target, step: Step, run: Run, seconds: float
 
 def show(result: Result) -> None:
     """One line of progress."""
-    names = (*_SHOWN, *_SHOWN_LAST)
-    found = (f"{name} {result.values[name]:.4g}" for name in names if name in result.values)
+    found = (f"{name} {result.values[name]:.4g}" for name in _SHOWN if name in result.values)
     clock = time.strftime("%H:%M:%S")
     words = ", ".join(found) or "nothing"
     error = f" ({result.error})" if result.error else ""
-    line = f"{clock} {result.round + 1} {result.target:14} {result.run:12} {words}{error}"
+    if result.values.get("elsewhere", 0) > _NOISE:
+        error += f" (others: {result.values['elsewhere']:.1f} processors)"
+    line = f"{clock} {result.round + 1} {result.target:17} {result.run:12} {words}{error}"
     print(line, file=sys.stderr, flush=True)

@@ -59,7 +59,7 @@ class Target(ABC):
 def through_connect(world: World) -> list[str]:
     """CONNECT over HTTP/1.1 with mutual TLS, on the public host's loopback."""
     return [
-        *("--via", "connect", "--proxy", f"127.0.0.1:{FRONTEND_PORT}"),
+        *("--proxy", f"127.0.0.1:{FRONTEND_PORT}"),
         *tls_options(world.certificates / "frontend"),
         *destination(),
     ]
@@ -79,4 +79,4 @@ def tls_options(directory: Path) -> list[str]:
 
 def forwarded(first_port: int) -> list[str]:
     """Ports on the public host's loopback, one for each service of the endpoint."""
-    return ["--via", "raw", "--dest", "127.0.0.1:{s}", "--base", str(first_port)]
+    return ["--dest", "127.0.0.1:{s}", "--base", str(first_port)]

@@ -18,4 +18,4 @@ class Direct(Target):
         return
 
     def route(self, world: World) -> list[str]:
-        return ["--via", "raw", *destination()]
+        return destination()

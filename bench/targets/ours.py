@@ -71,7 +71,7 @@ class Ours(Target):
 
     def route(self, world: World) -> list[str]:
         if self._unix:
-            return ["--via", "connect", "--proxy", f"unix:{_socket(world)}", *destination()]
+            return ["--proxy", f"unix:{_socket(world)}", *destination()]
         return through_connect(world)
 
 

@@ -20,6 +20,7 @@ FACTS = {
     "targets": {"ours": ["0123456789", "mutual TLS; mutual TLS"]},
     "absent": {"frp": "no Go"},
     "seconds": 2,
+    "elsewhere": 0.1,
 }
 
 
