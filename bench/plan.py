@@ -12,8 +12,8 @@ GROUPS: dict[str, tuple[Run, ...]] = {
     "echo": tuple(Run(f"echo-{n}", "echo", n) for n in (1, 64)),
     "connect": (Run("connect-16", "connect", 16),),
     "idle": (Run("idle", "idle", 1000),),
-    "stall-down": (Run("stall-down", "stall", seconds=6),),
-    "stall-up": (Run("stall-up", "stall", push=True, seconds=6),),
+    "stall-down": (Run("stall-down", "stall", seconds=4),),
+    "stall-up": (Run("stall-up", "stall", push=True, seconds=4),),
     "stall-memory": (Run("stall-memory", "stall", victims=0, seconds=10),),
 }
 """Runs of a group share one start of the target; some do not recover from a stall."""
@@ -29,6 +29,9 @@ QUICK_GROUPS: dict[str, tuple[Run, ...]] = {
     "stall-up": (Run("stall-up", "stall", push=True, seconds=2),),
     "stall-memory": (Run("stall-memory", "stall", victims=0, seconds=3),),
 }
+
+_OF_TUNNELS = ("idle", "stall-down", "stall-up", "stall-memory")
+"""What says nothing about a way without a tunnel."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,8 @@ def make_steps(
         for number in range(rounds[group]):
             first = number % len(targets)
             for target in (*targets[first:], *targets[:first]):
-                yield Step(number, group, target, runs)
+                if target != "direct" or group not in _OF_TUNNELS:
+                    yield Step(number, group, target, runs)
 
 
 def select(groups: dict[str, tuple[Run, ...]], names: Sequence[str]) -> dict[str, tuple[Run, ...]]:

@@ -19,6 +19,14 @@ def test_groups_have_rounds_of_their_own() -> None:
     assert [step.group for step in steps] == ["down", "down", "down", "idle"]
 
 
+def test_direct_way_has_no_part_in_what_is_of_tunnels() -> None:
+    groups = {"down": GROUPS["down"], "idle": GROUPS["idle"]}
+    steps = list(make_steps(groups, ["direct", "ssh"], {"down": 1, "idle": 1}))
+    assert [(step.group, step.target) for step in steps] == [
+        *(("down", "direct"), ("down", "ssh"), ("idle", "ssh")),
+    ]
+
+
 def test_every_metric_is_of_a_run_of_the_plan() -> None:
     names = {run.name for group in GROUPS.values() for run in group}
     assert {metric.run for metric in METRICS} == names
