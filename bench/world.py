@@ -1,6 +1,6 @@
 """What all targets of a run share: network, certificates, load program, endpoint, log files."""
 
-import tempfile
+import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -8,7 +8,8 @@ from pathlib import Path
 
 from bench.cache import built
 from bench.certs import make_certificates
-from bench.lab import PRIVATE_ADDRESS, Network, open_network
+from bench.errors import BenchError
+from bench.lab import DIRECTORY, PRIVATE_ADDRESS, Network, open_network
 from bench.process import Process
 
 ENDPOINT_PORT = 9000
@@ -41,6 +42,8 @@ def build_load() -> Path:
       BenchError: there is no C compiler, or not OpenSSL's headers.
     """
     sources = [*_LOAD.glob("*.c"), *_LOAD.glob("*.h")]
+    if not shutil.which("cc"):
+        raise BenchError("no C compiler for the load program (gcc, libssl-dev)")
     argv = ["cc", "-O2", "-o", "OUT/load", *sorted(_LOAD.glob("*.c")), "-lssl", "-lcrypto"]
     return built("load", sources, argv, _LOAD) / "load"
 
@@ -50,8 +53,11 @@ def open_world() -> Iterator[World]:
     """Everything up, and nothing left of it afterwards."""
     load = build_load()
     with ExitStack() as stack:
-        directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
         network = stack.enter_context(open_network())
+        directory = DIRECTORY / "run"
+        shutil.rmtree(directory, ignore_errors=True)  # of a run that was killed
+        directory.mkdir(mode=0o700)
+        stack.callback(shutil.rmtree, directory)
         make_certificates(directory / "certificates")
         argv = network.private(load, "endpoint", "--bind", PRIVATE_ADDRESS, "--base", ENDPOINT_PORT)
         endpoint = Process(argv, directory / "endpoint.log")

@@ -30,8 +30,6 @@ static struct {
 } errors[ERROR_KINDS];
 static int error_kinds;
 
-extern struct connection *hot; /* tests.c */
-
 void prepare_tls(void) {
     context = SSL_CTX_new(TLS_client_method());
     SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);

@@ -67,6 +67,7 @@ int write_some(struct connection *c, const void *octets, int count); /* count, -
 void print_errors(void);
 
 /* tests.c */
+extern struct connection *hot; /* those with more to read than epoll knows of */
 struct options {
     int connections, opening, victims, stalled, push, count;
     double seconds, warm_up, timeout;

@@ -12,7 +12,7 @@
 #define MAX_VICTIMS 64
 #define STUCK (2 * SECOND) /* a connection that takes longer to open */
 
-struct connection *hot; /* those with more to read than epoll knows of */
+struct connection *hot;
 
 static struct options options;
 static struct connection **connections;
