@@ -144,7 +144,7 @@ class _Proxy:
         self._packets.send(DialResponse("", conn.id, request.random))
         if not self._packets.end.stream.can_send:
             self._telemetry.dial_failure_count[SEND_RESPONSE] += 1
-        self._hold.begin(dialled)
+        self._hold.begin(dialled, None)
         await Relay(channel, dialled).run()
 
     def _forget(self) -> None:
@@ -217,9 +217,12 @@ class _Proxy:
             self._packets.send(CloseResponse("Unknown connectID", connect_id))
 
     def _mismatch(self, connect_id: int) -> None:
-        """Data of another connection than the stream's: both are closed, the other one first."""
+        """Data of another connection than the stream's: both are closed, the other one first. A
+        dial is given up: nobody would hear what its client wants of it."""
         self._deaf = True
         text = "mismatched connection IDs"
         self._packets.send(CloseResponse(text, connect_id))
         if self._channel is not None:
             self._channel.reject(text)
+        else:
+            self._dialling.cancel()

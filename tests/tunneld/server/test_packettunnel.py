@@ -43,7 +43,7 @@ from tunneld.telemetry import (
 @pytest.fixture
 async def world(pki: Path, tmp_path: Path) -> AsyncIterator[World]:
     with trio.fail_after(60):
-        async with open_server(pki, tmp_path, half_close_grace=0.02) as opened:
+        async with open_server(pki, tmp_path, half_close_grace=0.02, dial_timeout=0) as opened:
             yield opened
 
 
