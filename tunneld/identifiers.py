@@ -48,15 +48,19 @@ def parse_foreign_identifiers(text: str) -> dict[str, list[str]]:
       IdentifiersError: not URL query text, as upstream sees it.
     """
     identifiers: dict[str, list[str]] = {}
+    route_told = False
     for pair in filter(None, text.split("&")):
         if ";" in pair or _BAD_ESCAPE.search(pair):
             raise IdentifiersError(f"fail to parse url encoded string: {pair!r}")
+        if unquote_plus(pair.partition("=")[0]) == "default-route":
+            if route_told:  # its first value counts, even if it is none
+                continue
+            route_told = True
         try:
             kind, value = _pair(pair)
         except IdentifiersError:
             continue
-        if kind != "default-route" or kind not in identifiers:  # its first value counts
-            identifiers.setdefault(kind, []).append(value)
+        identifiers.setdefault(kind, []).append(value)
     return identifiers
 
 
