@@ -25,6 +25,21 @@ async def test_tcp_addresses_are_listened_on_and_named() -> None:
     assert sock.fileno() == -1
 
 
+async def test_an_empty_host_is_listened_on_at_every_address() -> None:
+    sockets = await listen(":0")
+    port = sockets[0].getsockname()[1]
+    names = {address_of(sock).rsplit(":", 1)[0] for sock in sockets}
+    assert "0.0.0.0" in names
+    assert names <= {"0.0.0.0", "[::]"}
+    for sock in sockets:
+        close_listener(sock)
+    again = await listen(f":{port}")
+    with socket.create_connection(("127.0.0.1", port)):
+        pass
+    for sock in again:
+        close_listener(sock)
+
+
 async def test_unix_addresses_are_listened_on_and_removed(tmp_path: Path) -> None:
     path = tmp_path / "x.sock"
     (sock,) = await listen(f"unix:{path}")

@@ -17,6 +17,7 @@ from tunneld.dialing import (
     UNREACHABLE,
     DialError,
     Kind,
+    host_of,
     join_authority,
     split_authority,
 )
@@ -118,3 +119,65 @@ def test_any_text_is_an_authority_or_an_error(text: str) -> None:
     except DialError:
         return
     assert split_authority(join_authority(host, port)) == (host, port)
+
+
+# -- konnectivity's ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("dial tcp 192.0.2.1:80: i/o timeout", TIMEOUT),
+        (
+            "dial tcp: lookup x on 10.0.0.10:53: read udp 10.0.0.1:1->10.0.0.10:53: i/o timeout",
+            TIMEOUT,
+        ),
+        ("context deadline exceeded", TIMEOUT),
+        ("TIMEOUT", TIMEOUT),
+        ("dial tcp 10.0.0.1:80: socket: too many open files", OVERLOADED),
+        ("dial tcp 127.0.0.1:1: connect: connection refused", REFUSED),
+        ("dial tcp: lookup nosuch on 10.0.0.10:53: no such host", UNKNOWN_NAME),
+        ("dial tcp: lookup nosuch on 10.0.0.10:53: server misbehaving", UNKNOWN_NAME),
+        ("dial tcp 10.0.0.1:80: connect: network is unreachable", UNREACHABLE),
+        ("dial tcp 10.0.0.1:80: connect: no route to host", UNREACHABLE),
+        ("dial tcp: address 127.0.0.1: missing port in address", BAD_ADDRESS),
+        ("dial tcp: address 99999: invalid port", BAD_ADDRESS),
+        ("dial tcp: address ::1:1: too many colons in address", BAD_ADDRESS),
+        ("dial: unknown network udp9", BAD_ADDRESS),
+        ("", FAILED),
+        ("something else", FAILED),
+    ],
+)
+def test_go_s_errors_are_told_apart_by_their_texts(text: str, kind: Kind) -> None:
+    error = DialError.from_text(text)
+    assert error.kind is kind
+    assert str(error) == text
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_an_error_with_the_status_that_upstream_gives_it(text: str) -> None:
+    lower = text.lower()
+    status = 502
+    if "timeout" in lower or "deadline exceeded" in lower:
+        status = 504
+    elif "too many open files" in lower:
+        status = 503
+    assert DialError.from_text(text).kind.status == status
+
+
+@pytest.mark.parametrize(
+    ("address", "host"),
+    [
+        ("a.example:80", "a.example"),
+        ("a.example", "a.example"),
+        ("10.0.0.1:80", "10.0.0.1"),
+        (":80", ""),
+        ("", ""),
+        ("[fd00::1]:80", "fd00::1"),
+        ("::1", "::1"),
+        ("fd00::1:80", "fd00::1:80"),
+        ("a:b:c", "a:b:c"),
+    ],
+)
+def test_the_host_of_an_address_is_what_upstream_takes_for_it(address: str, host: str) -> None:
+    assert host_of(address) == host

@@ -7,7 +7,8 @@ import socket
 import pytest
 import trio
 
-from tunneld.listening import listen_error, listen_tcp, listener_address
+from ctl.address import Address
+from tunneld.listening import listen_error, listen_tcp, listener_address, parse_listen
 from tunneld.role import RoleError
 
 
@@ -65,3 +66,14 @@ def test_other_failures_have_advice_too(number: int, advice: str) -> None:
 
 def test_resolver_failure_without_text_is_told_from_the_others() -> None:
     assert "does not resolve" in str(listen_error("x:1", socket.gaierror(-2, "Name unknown")))
+
+
+async def test_an_empty_host_stands_for_all_addresses() -> None:
+    assert parse_listen(":8090") == Address("", 8090)
+    listeners = await listen_tcp(":0")
+    hosts = set()
+    for listener in listeners:
+        async with listener:
+            hosts.add(listener_address(listener).rsplit(":", 1)[0])
+    assert "0.0.0.0" in hosts
+    assert hosts <= {"0.0.0.0", "[::]"}

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tunneld.reactor import EPOLLIN, EPOLLOUT, Reactor
 
@@ -250,3 +250,91 @@ async def test_it_serves_again_after_it_was_idle_in_a_burst(
             await trio.lowlevel.checkpoint()
     assert handler.calls == [f"ready {number}" for number in range(300)]
     reactor.unregister(ours.fileno())
+
+
+# -- timers -----------------------------------------------------------------------------------
+
+
+class Clockwork:
+    """Notes when it is called."""
+
+    def __init__(self, reactor: Reactor) -> None:
+        self.reactor = reactor
+        self.calls: list[tuple[str, float]] = []
+        self.errors: list[str] = []
+        self.begun = trio.current_time()
+
+    def call(self, name: str, delay: float) -> None:
+        self.reactor.call_later(delay, self, lambda: self.note(name))
+
+    def note(self, name: str) -> None:
+        self.calls.append((name, round(trio.current_time() - self.begun, 3)))
+
+    def fail(self, error: Exception) -> None:
+        self.errors.append(str(error))
+
+
+async def test_timers_are_due_in_their_order(reactor: Reactor, autojump_clock: MockClock) -> None:
+    clockwork = Clockwork(reactor)
+    for name, delay in (("late", 3), ("first of two", 2), ("second of two", 2), ("soon", 1)):
+        clockwork.call(name, delay)
+    await trio.sleep(10)
+    assert clockwork.calls == [("soon", 1), ("first of two", 2), ("second of two", 2), ("late", 3)]
+
+
+async def test_a_timer_that_is_due_before_all_others_is_not_late(
+    reactor: Reactor, autojump_clock: MockClock
+) -> None:
+    clockwork = Clockwork(reactor)
+    clockwork.call("late", 100)
+    await trio.sleep(1)
+    clockwork.call("soon", 1)
+    await trio.sleep(10)
+    assert clockwork.calls == [("soon", 2)]
+
+
+async def test_a_timer_may_set_the_next(reactor: Reactor, autojump_clock: MockClock) -> None:
+    clockwork = Clockwork(reactor)
+
+    def tick() -> None:
+        clockwork.note("tick")
+        reactor.call_later(1, clockwork, tick)
+
+    tick()
+    await trio.sleep(3.5)
+    assert clockwork.calls == [("tick", 0), ("tick", 1), ("tick", 2), ("tick", 3)]
+
+
+async def test_no_delay_is_the_next_turn(reactor: Reactor, autojump_clock: MockClock) -> None:
+    clockwork = Clockwork(reactor)
+    clockwork.call("at once", 0)
+    assert clockwork.calls == []
+    await wait_all_tasks_blocked()
+    assert clockwork.calls == [("at once", 0)]
+
+
+async def test_a_timer_that_fails_ends_its_unit_alone(
+    reactor: Reactor, autojump_clock: MockClock
+) -> None:
+    clockwork, other = Clockwork(reactor), Clockwork(reactor)
+
+    def fail() -> None:
+        raise ZeroDivisionError("broken")
+
+    reactor.call_later(1, clockwork, fail)
+    other.call("unharmed", 1)
+    await trio.sleep(2)
+    assert clockwork.errors == ["broken"]
+    assert other.calls == [("unharmed", 1)]
+
+
+async def test_timers_may_be_set_before_it_runs(autojump_clock: MockClock) -> None:
+    reactor = Reactor()
+    clockwork = Clockwork(reactor)
+    clockwork.call("early", 1)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(reactor.run)
+        await trio.sleep(2)
+        nursery.cancel_scope.cancel()
+    reactor.close()
+    assert clockwork.calls == [("early", 1)]

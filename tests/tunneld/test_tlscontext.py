@@ -54,3 +54,97 @@ def test_a_file_that_is_not_right_is_named(pki: Path, tmp_path: Path) -> None:
         with pytest.raises(RoleError, match=f"cannot use .*{text}") as caught:
             server_context(*arguments, [])
         assert "tunnelctl certs list" in str(caught.value)
+
+
+def names_of(context: ssl.SSLContext, protocol: str) -> set[str]:
+    return {c["name"] for c in context.get_ciphers() if c["protocol"] == protocol}
+
+
+def test_ciphers_of_tls_1_2_may_be_chosen_by_their_iana_names(pki: Path) -> None:
+    chosen = ["TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384", "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"]
+    context = server_context(*files(pki, "frontend", "server"), ["h2"], "1.2", chosen)
+    assert names_of(context, "TLSv1.2") == {
+        "ECDHE-ECDSA-AES256-GCM-SHA384",
+        "ECDHE-RSA-AES128-GCM-SHA256",
+    }
+    assert context.minimum_version is ssl.TLSVersion.TLSv1_2
+
+
+def test_ciphers_that_http2_forbids_are_left_out(pki: Path) -> None:
+    chosen = ["TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA", "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"]
+    context = server_context(*files(pki, "frontend", "server"), ["h2"], "1.2", chosen)
+    assert names_of(context, "TLSv1.2") == {"ECDHE-RSA-AES128-GCM-SHA256"}
+
+
+@pytest.mark.parametrize(
+    "chosen", [["TLS_AES_128_GCM_SHA256"], ["TLS_ECDHE_RSA_WITH_AES_128_CBC_SHA"]]
+)
+def test_where_no_cipher_of_tls_1_2_is_left_it_is_tls_1_3(pki: Path, chosen: list[str]) -> None:
+    context = server_context(*files(pki, "frontend", "server"), ["h2"], "1.2", chosen)
+    assert context.minimum_version is ssl.TLSVersion.TLSv1_3
+    assert names_of(context, "TLSv1.3")
+
+
+def test_tls_1_3_may_be_the_least(pki: Path) -> None:
+    context = server_context(*files(pki, "frontend", "server"), ["h2"], "1.3")
+    assert context.minimum_version is ssl.TLSVersion.TLSv1_3
+
+
+def test_without_a_client_ca_no_certificate_is_asked_for(pki: Path) -> None:
+    cert, key, _ = files(pki, "agent", "server")
+    context = server_context(cert, key, "", ["h2"])
+    assert context.verify_mode is ssl.CERT_NONE
+    assert context.get_ca_certs() == []
+
+
+def test_a_dialler_may_come_without_a_certificate(pki: Path) -> None:
+    context = client_context("", "", files(pki, "agent", "agent")[2], ["h2"])
+    assert context.verify_mode is ssl.CERT_REQUIRED
+    assert len(context.get_ca_certs()) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "version", "cipher"),
+    [
+        (("1.3", ()), "TLSv1.3", None),
+        (
+            ("1.2", ["TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256"]),
+            "TLSv1.2",
+            "ECDHE-ECDSA-CHACHA20-POLY1305",
+        ),
+    ],
+)
+def test_what_was_chosen_is_what_is_spoken(
+    pki: Path, options: tuple[str, list[str]], version: str, cipher: str | None
+) -> None:
+    server = server_context(*files(pki, "frontend", "server"), ["h2"], *options)
+    client = client_context(*files(pki, "frontend", "client"), ["h2"])
+    if version == "TLSv1.2":
+        client.maximum_version = ssl.TLSVersion.TLSv1_2
+    tls = shake_hands(client, server)
+    assert tls.version() == version
+    assert cipher in (None, (tls.cipher() or ("",))[0])
+
+
+def test_an_older_version_than_allowed_is_refused(pki: Path) -> None:
+    server = server_context(*files(pki, "frontend", "server"), ["h2"], "1.3")
+    client = client_context(*files(pki, "frontend", "client"), ["h2"])
+    client.maximum_version = ssl.TLSVersion.TLSv1_2
+    with pytest.raises(ssl.SSLError):
+        shake_hands(client, server)
+
+
+def shake_hands(client: ssl.SSLContext, server: ssl.SSLContext) -> ssl.SSLObject:
+    """The client's side of a handshake in memory."""
+    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
+    sides = [
+        client.wrap_bio(back, there, server_hostname="127.0.0.1"),
+        server.wrap_bio(there, back, server_side=True),
+    ]
+    for _ in range(4):
+        for side in sides:
+            try:
+                side.do_handshake()
+            except ssl.SSLWantReadError:
+                pass
+    return sides[0]
