@@ -108,10 +108,21 @@ async def test_an_agent_that_is_done_within_the_grace_is_asked_for_nothing(
     assert await carried.said() == []
 
 
-async def test_without_a_grace_it_is_asked_at_once_behind_the_data(pair: PacketPair) -> None:
+async def test_without_a_grace_it_is_asked_when_it_has_had_time_for_the_data(
+    pair: PacketPair, autojump_clock: MockClock
+) -> None:
+    """Go's agent drops what its endpoint has not taken when it is asked to close."""
     carried = await begun(pair, grace=0)
     carried.other.say(b"question", end=True)
-    assert await carried.said() == [Data(1, b"question", ""), CloseRequest(1)]
+    assert await carried.said() == [Data(1, b"question", "")]
+    await trio.sleep(0.2)
+    assert await carried.said() == [CloseRequest(1)]
+
+
+async def test_without_a_grace_and_without_data_it_is_asked_at_once(pair: PacketPair) -> None:
+    carried = await begun(pair, grace=0)
+    carried.other.say(end=True)
+    assert await carried.said() == [CloseRequest(1)]
 
 
 @pytest.mark.parametrize("before", [True, False])
