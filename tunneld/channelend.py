@@ -63,7 +63,7 @@ class ChannelEnd:
         self._gone = False
         """Whether the relay is over, or its failure is all that is left to tell."""
         self._lost: str | None = None
-        """What the relay has to fail with as soon as it starts."""
+        """What the relay has to fail with as soon as it starts, and is not held."""
 
     # -- what the subclasses decide -----------------------------------------------------------
 
@@ -129,25 +129,25 @@ class ChannelEnd:
     def release(self) -> None:
         if self._held_until is not None:
             self._held_until = None
-            if self._peer is not None:
-                self._hand_over()
+            if self._relay is not None:
+                self._begin()
 
     def attach(self, relay: Relay, peer: End) -> None:
         self._relay, self._peer = relay, peer
 
     def start(self) -> None:
-        assert self._relay is not None
-        if self._lost is not None:
-            self._hand_over()
-            self._relay.fail(self._lost)
-        elif self._held_until is None:
-            self._hand_over()
+        if self._held_until is None:
+            self._begin()
 
-    def _hand_over(self) -> None:
+    def _begin(self) -> None:
+        """Pass on what came so far, a loss behind it."""
+        assert self._relay is not None
         assert self._peer is not None
         early, self._early = self._early, bytearray()
         if early or self._early_end:
             self._peer.deliver(memoryview(early), self._early_end)
+        if self._lost is not None:
+            self._relay.fail(self._lost)
 
     def _deliver_end(self) -> None:
         """Tell the other end that nothing more comes."""
@@ -254,12 +254,11 @@ class ChannelEnd:
         self._packets.send(self._close_packet(error))
 
     def _fail(self, reason: str) -> None:
-        """Reset both ends; what came before goes first."""
-        if self._relay is None:
+        """Reset both ends; what came before goes first, and not before its time."""
+        if self._relay is None or self._held_until is not None:
             self._lost = self._lost or reason
-            return
-        self.release()
-        self._relay.fail(reason)
+        else:
+            self._relay.fail(reason)
 
     def _stop_in(self, delay: float) -> None:
         """Have the other end's way end then, if it has not by itself."""

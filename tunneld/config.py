@@ -123,6 +123,9 @@ class AgentConfig(_RoleTable, frozen=True, kw_only=True, tag="agent"):
     """Protocol names to offer in TLS ahead of ``rh2`` and ``h2``, for what is in between."""
     connect_timeout: Seconds = 5.0
     """For one dial of an endpoint, name resolution included."""
+    first_byte_hold: Annotated[float, Meta(ge=0)] = 0.01
+    """Octets of an endpoint that speaks first wait this long behind the answer to a konnectivity
+    server's dial, as a server's setting of that name has it."""
     keepalive: Seconds = 10.0
     """Towards a konnectivity server 31 at least: it ends a connection with more PINGs."""
     backoff_min: Seconds = 0.5

@@ -92,8 +92,8 @@ class StreamEnd:
     def release(self) -> None:
         if self._held_until is not None:
             self._held_until = None
-            if self._peer is not None:
-                self._hand_over()
+            if self._relay is not None:
+                self._begin()
 
     def respond(self, headers: Headers) -> bool:
         """Send a response's head; False if the stream is gone, or its peer takes no such head."""
@@ -167,15 +167,18 @@ class StreamEnd:
         self._relay, self._peer = relay, peer
 
     def start(self) -> None:
+        if self._held_until is None:
+            self._begin()
+
+    def _begin(self) -> None:
+        """Pass on what came so far, a loss behind it; from now on the other end gets octets
+        directly."""
         assert self._relay is not None
+        self._hand_over()
         if self.lost is not None:
-            self._hand_over()
             self._relay.fail(self.lost)
-        elif self._held_until is None:
-            self._hand_over()
 
     def _hand_over(self) -> None:
-        """From now on the other end gets the octets directly."""
         peer = self._peer
         assert peer is not None
         early, self._early = self._early, bytearray()
@@ -292,11 +295,11 @@ class StreamEnd:
         self.lost = reason
         self.arrived.set()
         self._tell_reader()
-        if self._relay is not None:
-            self.release()  # what came before goes first
+        if self._relay is None:
+            if self.on_lost is not None:
+                self.on_lost()
+        elif self._held_until is None:
             self._relay.fail(reason)
-        elif self.on_lost is not None:
-            self.on_lost()
 
     def keep_end(self, trailers: Headers | None = None) -> None:
         """The peer has nothing (more) to send; for an end that came with a header section."""

@@ -265,7 +265,6 @@ async def test_a_stream_that_is_lost_ends_the_relay_and_nothing_is_said() -> Non
 async def test_a_stream_that_is_lost_before_the_relay_fails_it_behind_what_came() -> None:
     async with open_packets() as pair:
         carried = made(pair)
-        carried.channel.hold(0)
         pair.peer.send(Data(1, b"last words", ""))
         pair.peer.end.reset(ErrorCode.CANCEL)
         await wait_all_tasks_blocked()
@@ -277,7 +276,7 @@ async def test_a_stream_that_is_lost_before_the_relay_fails_it_behind_what_came(
         assert carried.closed == [1]
 
 
-async def test_a_stream_that_is_lost_ends_a_hold() -> None:
+async def test_the_loss_of_a_stream_waits_behind_what_is_held() -> None:
     async with open_packets() as pair:
         carried = made(pair)
         carried.channel.hold(0)
@@ -285,6 +284,9 @@ async def test_a_stream_that_is_lost_ends_a_hold() -> None:
         pair.peer.send(Data(1, b"last words", ""))
         await wait_all_tasks_blocked()
         pair.peer.end.reset(ErrorCode.CANCEL)
+        await wait_all_tasks_blocked()
+        assert carried.other.got == b""
+        carried.channel.release()
         await wait_all_tasks_blocked()
         assert carried.other.got == b"last words"
         assert carried.result == "tunnel lost"

@@ -92,10 +92,13 @@ async def test_what_a_client_had_sent_before_does_not_end_the_hold() -> None:
         assert await near.receive_some() == b"banner"
 
 
-async def test_a_reset_does_not_overtake_what_is_held() -> None:
+async def test_a_reset_waits_behind_what_is_held_until_its_time() -> None:
     async with open_pair() as pair:
         carried, near = await held(pair)
         carried.far_half.relay.fail("broken")
+        await wait_all_tasks_blocked()
+        assert not carried.near_result.event.is_set()
+        carried.front.release()
         assert await near.receive_some() == b"banner"
         await carried.near_result.event.wait()
         assert carried.near_result.error == "stream reset by the other end (CONNECT_ERROR)"

@@ -138,7 +138,7 @@ async def _connect_one(info: _Info, network: str) -> socket.socket:
             await trio.lowlevel.wait_writable(sock)
             error = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if error:
-            raise OSError(error, _STRERRORS.get(error, os.strerror(error)))
+            raise OSError(error, os.strerror(error))
     except OSError as exc:
         sock.close()
         raise _error(network, where, exc) from exc
@@ -148,15 +148,8 @@ async def _connect_one(info: _Info, network: str) -> socket.socket:
     return sock
 
 
-_STRERRORS = {
-    errno.ECONNREFUSED: "connection refused",
-    errno.ETIMEDOUT: "connection timed out",
-    errno.ENETUNREACH: "network is unreachable",
-    errno.EHOSTUNREACH: "no route to host",
-}
-
-
 def _error(network: str, where: tuple[Any, ...], exc: OSError) -> DialError:
     kind: Kind = _KINDS.get(exc.errno or 0, FAILED)
     address = join_authority(where[0], where[1])
-    return DialError(kind, f"dial {network} {address}: connect: {exc.strerror}")
+    why = exc.strerror or str(exc)
+    return DialError(kind, f"dial {network} {address}: connect: {why[:1].lower()}{why[1:]}")

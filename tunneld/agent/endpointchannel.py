@@ -2,6 +2,7 @@
 
 from frames.packet import CloseResponse, Packet
 from tunneld.channelend import LINGER
+from tunneld.relay import Source
 from tunneld.sharedchannel import SharedChannel
 
 UNKNOWN_DATA = "unrecognized connectID"
@@ -15,9 +16,35 @@ _DELIVERY_TIMEOUT = 10.0
 class EndpointChannel(SharedChannel):
     """See the module. The server asks with CLOSE_REQ, we say with CLOSE_RSP that it is over: once
     the endpoint has got what came before. For the server, there is no such connection from then
-    on; here, it may take the endpoint a moment to end."""
+    on; here, it may take the endpoint a moment to end.
+
+    What the endpoint says first is left with it for a moment, unless something comes for it: Go's
+    server and client lose octets that follow the answer to a dial too closely.
+    """
+
+    _silent = False
+    """Whether the endpoint's octets are not to be read yet."""
+
+    def be_silent(self, delay: float) -> None:
+        """Read nothing of the endpoint for so many seconds."""
+        if delay:
+            self._silent = True
+            self._reactor.call_later(delay, self, self._speak)
+
+    def _speak(self) -> None:
+        if self._silent:
+            self._silent = False
+            self.resume()
+
+    def room(self, source: Source) -> int:
+        if self._silent and not self._is_sink:
+            self._source = source
+            return 0
+        return super().room(source)
 
     def receive(self, data: memoryview) -> int:
+        if self._silent:
+            self._reactor.call_next_turn(self, self._speak)
         if self._said_close:
             self._packets.send(CloseResponse(UNKNOWN_DATA, self.connect_id))
             return 0

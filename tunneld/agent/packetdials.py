@@ -51,6 +51,7 @@ class PacketDials:
     Args:
       tasks: where dials and connections run.
       timeout: seconds for connecting to an endpoint, name resolution included.
+      hold: seconds that an endpoint which speaks first has to wait.
     """
 
     def __init__(
@@ -61,7 +62,9 @@ class PacketDials:
         conns: Conns,
         agent_id: str,
         telemetry: AgentTelemetry,
+        *,
         timeout: float,
+        hold: float,
     ) -> None:
         self.packets = PacketStream(
             end, self, telemetry.stream_packets_total, incoming=TO_AGENT, outgoing=FROM_AGENT
@@ -76,6 +79,7 @@ class PacketDials:
         self._agent_id = agent_id
         self._telemetry = telemetry
         self._timeout = timeout
+        self._hold = hold
         self._context = contextvars.copy_context()
         """What dials run in: the reactor's own context knows no role to log for."""
         self._ids = itertools.count(1)
@@ -228,6 +232,7 @@ class PacketDials:
         self._endpoints[connect_id] = endpoint
         self._telemetry.open_endpoint_connections += 1
         self.packets.send(DialResponse("", connect_id, number))
+        channel.be_silent(self._hold)
         await Relay(endpoint, channel).run()
 
     def _forget(self, connect_id: int, number: int) -> None:

@@ -32,7 +32,7 @@ class PacketLink:
 
     Args:
       authority: what the request is addressed to.
-      timeout: seconds for connecting to an endpoint.
+      timeout, hold: see `PacketDials`.
       keepalive: seconds; see `Session`.
       outlasts_drain: whether, once drained, it goes on until the server ends it.
     """
@@ -47,6 +47,7 @@ class PacketLink:
         telemetry: AgentTelemetry,
         *,
         timeout: float,
+        hold: float,
         keepalive: float,
         outlasts_drain: bool,
     ) -> None:
@@ -67,6 +68,7 @@ class PacketLink:
         self._conns = conns
         self._telemetry = telemetry
         self._timeout = timeout
+        self._hold = hold
         self._outlasts_drain = outlasts_drain
         self._dials: PacketDials | None = None
         self._holder: Holder
@@ -125,7 +127,8 @@ class PacketLink:
             self._conns,
             self._info.agent_id,
             self._telemetry,
-            self._timeout,
+            timeout=self._timeout,
+            hold=self._hold,
         )
         wanted = self._holder.offer()
         dials.start()

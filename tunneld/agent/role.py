@@ -90,6 +90,7 @@ class AgentRole(Role):
             self._conns,
             self.telemetry,
             timeout=config.connect_timeout,
+            hold=config.first_byte_hold,
             keepalive=config.keepalive,
             outlasts_drain=self.outlasts_drain,
         )

@@ -180,7 +180,7 @@ class FrontendServer:
         await stream.send_all(http1.ESTABLISHED)
         client = SocketEnd(self._reactor, stream.detach(), "client", early)
         conn.octets = lambda: (client.read, client.written)
-        self._hold.begin(end)
+        self._hold.begin(end, stream.transport.sock)
         await Relay(client, end).run()
 
 

@@ -86,8 +86,8 @@ async def test_a_name_that_does_not_resolve_is_unknown(host: str) -> None:
         (errno.ENETUNREACH, UNREACHABLE, "network is unreachable"),
         (errno.EHOSTUNREACH, UNREACHABLE, "no route to host"),
         (errno.ETIMEDOUT, TIMEOUT, "connection timed out"),
-        (errno.EMFILE, OVERLOADED, "Too many open files"),
-        (errno.EACCES, FAILED, "Permission denied"),
+        (errno.EMFILE, OVERLOADED, "too many open files"),
+        (errno.EACCES, FAILED, "permission denied"),
     ],
 )
 async def test_each_error_of_the_kernel_has_its_kind(

@@ -1,5 +1,6 @@
 """One timer for all that is held back."""
 
+import socket
 from collections.abc import AsyncIterator
 from typing import cast
 
@@ -31,10 +32,10 @@ async def hold(nursery: trio.Nursery) -> AsyncIterator[FirstByteHold]:
     nursery.cancel_scope.cancel()
 
 
-def begin(hold: FirstByteHold, early: int = 0) -> FakeEnd:
+def begin(hold: FirstByteHold, early: int = 0, client: socket.socket | None = None) -> FakeEnd:
     end = FakeEnd()
     hold.hold(cast(StreamEnd, end), early)
-    hold.begin(cast(StreamEnd, end))
+    hold.begin(cast(StreamEnd, end), client)
     return end
 
 
@@ -66,3 +67,35 @@ async def test_it_serves_again_after_all_were_released(
 async def test_no_delay_holds_nothing() -> None:
     end = begin(FirstByteHold(0))
     assert (end.held, end.released) == (None, None)
+
+
+async def test_a_unix_client_that_has_not_read_is_waited_for(autojump_clock: MockClock) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.send(b"HTTP/1.1 200 Connection Established\r\n\r\n")
+        async with trio.open_nursery() as nursery:
+            hold = FirstByteHold(0.01)
+            nursery.start_soon(hold.run)
+            end = begin(hold, client=ours)
+            await trio.sleep(0.5)
+            assert end.released is None
+            theirs.recv(100)
+            await trio.sleep(0.01)
+            assert end.released is not None
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_unix_client_that_never_reads_is_not_waited_for_forever(
+    autojump_clock: MockClock,
+) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.send(b"HTTP/1.1 200 Connection Established\r\n\r\n")
+        async with trio.open_nursery() as nursery:
+            hold = FirstByteHold(0.01)
+            nursery.start_soon(hold.run)
+            started = trio.current_time()
+            end = begin(hold, client=ours)
+            await trio.sleep(2)
+            assert end.released == pytest.approx(started + 1, abs=0.02)
+            nursery.cancel_scope.cancel()
