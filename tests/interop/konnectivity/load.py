@@ -130,7 +130,7 @@ async def broken_off(client: Client, targets: Targets) -> None:
     try:
         stream = await client.dial(targets.breaking.address)
     except DialError as exc:
-        if "connection reset" not in str(exc):
+        if "connection reset" not in str(exc).lower():
             raise
         return
     try:

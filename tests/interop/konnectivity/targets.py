@@ -70,6 +70,15 @@ async def endless(target: Target, stream: trio.SocketStream) -> None:
 async def break_off(target: Target, stream: trio.SocketStream) -> None:
     """Some octets, and a reset."""
     await stream.send_all(exchange.pattern(10_000))
+    await reset(target, stream)
+
+
+async def hang_up(target: Target, stream: trio.SocketStream) -> None:
+    """The end at once."""
+
+
+async def reset(target: Target, stream: trio.SocketStream) -> None:
+    """A reset at once."""
     stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 

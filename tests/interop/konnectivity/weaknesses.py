@@ -17,7 +17,11 @@ import trio
 
 from tests.interop.konnectivity.measures.bench import Bench, Pair, Row
 from tests.interop.konnectivity.measures.deadpath import SERVER_ADDRESS, dead_path
-from tests.interop.konnectivity.measures.dialing import abandoned_dials, target_speaks_first
+from tests.interop.konnectivity.measures.dialing import (
+    abandoned_dials,
+    target_ends_first,
+    target_speaks_first,
+)
 from tests.interop.konnectivity.measures.ending import graceful_shutdown, silent_server
 from tests.interop.konnectivity.measures.flow import queued_then_closed, slow_reader, stuck_target
 from tests.interop.konnectivity.measures.twins import twin_agents
@@ -27,6 +31,7 @@ MEASURES: dict[str, Callable[[Bench], Awaitable[list[Row]]]] = {
     measure.__name__: measure
     for measure in (
         target_speaks_first,
+        target_ends_first,
         slow_reader,
         stuck_target,
         queued_then_closed,

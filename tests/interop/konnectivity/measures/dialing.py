@@ -9,7 +9,11 @@ from tests.interop.konnectivity.clients import Client, Connect, DialError, Dirty
 from tests.interop.konnectivity.exchange import IncompleteError, Reader
 from tests.interop.konnectivity.measures.bench import Bench, Row
 from tests.interop.konnectivity.nurseries import open_plain_nursery
-from tests.interop.konnectivity.targets import GREETING, open_target, speak
+from tests.interop.konnectivity.targets import GREETING, hang_up, open_target, reset, speak
+
+END_DIALS = 200
+END_WAIT = 2.0
+"""Seconds without an end that count as for ever."""
 
 ABANDONED = 20
 GIVEN_UP_AFTER = 0.5
@@ -42,6 +46,37 @@ async def _starts_right(client: Client, address: str) -> bool:
         return False
     finally:
         await trio.aclose_forcefully(stream)
+
+
+async def target_ends_first(bench: Bench) -> list[Row]:
+    """How many clients wait for ever for the end of a connection that their target ended at once.
+
+    A dial that fails is no fault here: the agent may see a reset before it knows of success.
+    """
+    rows = []
+    for kind in (Kind.SINGLE_USE, Kind.CONNECT_UNIX):
+        async with bench.cell(kind) as cell:
+            for name, handler in (("closes", hang_up), ("resets", reset)):
+                waiting = 0
+                async with open_target(handler) as target:
+                    for _ in range(END_DIALS):
+                        waiting += not await _ends(cell.client, target.address)
+                what = f"target {name} at once, {kind}: clients that never see the end"
+                rows.append((what, f"{waiting} of {END_DIALS}"))
+    return rows
+
+
+async def _ends(client: Client, address: str) -> bool:
+    try:
+        stream = await client.dial(address)
+    except DialError:
+        return True
+    with trio.move_on_after(END_WAIT):
+        await Reader(stream).some(1)
+        await stream.aclose()
+        return True
+    await trio.aclose_forcefully(stream)
+    return False
 
 
 async def abandoned_dials(bench: Bench) -> list[Row]:

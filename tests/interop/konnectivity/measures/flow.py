@@ -1,7 +1,5 @@
 """One connection that stands still, and those beside it; octets in flight when one is closed."""
 
-from functools import partial
-
 import trio
 
 from tests.interop.konnectivity.cell import Kind
@@ -11,6 +9,7 @@ from tests.interop.konnectivity.nurseries import open_plain_nursery
 from tests.interop.konnectivity.steps import until
 from tests.interop.konnectivity.targets import (
     SMALL_BUFFER,
+    Target,
     echo,
     endless,
     never_read,
@@ -56,9 +55,8 @@ async def stuck_target(bench: Bench) -> list[Row]:
         ):
             witness = await cell.client.dial(other.address)
             stream = await cell.client.dial(stuck.address)
-            sent = [0]
-            nursery.start_soon(_fill, stream, sent)
-            await standstill(partial(sum, sent))
+            nursery.start_soon(_fill, stream, stuck)
+            await standstill(lambda: stuck.sent)
             rows.append(
                 (f"one stuck target, {kind}", await others_move(cell, witness, other.address))
             )
@@ -66,12 +64,19 @@ async def stuck_target(bench: Bench) -> list[Row]:
     return rows
 
 
-async def _fill(stream: trio.abc.Stream, sent: list[int]) -> None:
-    """Send without end, and put down how much."""
-    try:
+async def _fill(stream: trio.abc.Stream, target: Target) -> None:
+    """Send to a target without end, until the connection is over; put down there how much."""
+
+    async def send_all() -> None:
         while True:
             await stream.send_all(bytes(1 << 15))
-            sent.append(1 << 15)
+            target.sent += 1 << 15
+
+    try:
+        async with open_plain_nursery() as nursery:
+            nursery.start_soon(send_all)
+            await stream.receive_some()
+            nursery.cancel_scope.cancel()
     except trio.BrokenResourceError:
         return
 
