@@ -19,7 +19,6 @@ import trio
 
 from tunneld.relay import DialledEnd
 
-
 _LOOK_AGAIN = 0.001
 _LONGEST = 1.0
 """Seconds between looks whether a client has read, and until it gets the rest anyway."""

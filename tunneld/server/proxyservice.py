@@ -39,6 +39,9 @@ from tunneld.telemetry import (
 
 log = structlog.get_logger(__name__)
 
+_REMINDER = 1.0
+_LAST_REMINDER = 8.0
+"""Seconds after a connection's end, the first time and the last, doubled in between."""
 _WORDINGS = {NO_AGENT: "No agent available", AGENT_TIMEOUT: "timed out waiting for backend dial"}
 """What clients know failures of ours by; an agent's own goes to them as it is."""
 
@@ -96,6 +99,8 @@ class _Proxy:
         )
         self._request: DialRequest | None = None
         self._channel: FrontChannel | None = None
+        self._closed_id = 0
+        """Of the connection that is over."""
         self._deaf = False
         """Whether everything that the client still sends is ignored."""
         self._stirred = trio.Event()
@@ -149,8 +154,28 @@ class _Proxy:
 
     def _forget(self) -> None:
         """The connection is over; what the client still says of it is no news."""
+        assert self._channel is not None
+        self._closed_id = self._channel.connect_id
         self._channel = None
         self._deaf = True
+        self._remind(_REMINDER)
+
+    def _remind(self, delay: float) -> None:
+        """Say once more, later, that the connection is over: a client that got to know it by our
+        answer to its dial, and to read on before it had noted that, has dropped the first word. It
+        would wait for ever."""
+
+        def remind() -> None:
+            if not self._ended.is_set():
+                self._packets.send(CloseResponse("", self._closed_id))
+                if delay < _LAST_REMINDER:
+                    self._remind(delay * 2)
+
+        self._reactor.call_later(delay, self, remind)
+
+    def fail(self, error: Exception) -> None:
+        """An error of ours, which the reactor has logged."""
+        self.on_end(GrpcError(Status.INTERNAL, f"internal error: {error}"))
 
     # -- from the packet stream ---------------------------------------------------------------
 
@@ -169,6 +194,8 @@ class _Proxy:
 
     def on_packet(self, packet: Packet) -> None:
         if self._deaf:
+            if isinstance(packet, CloseRequest) and packet.connect_id == self._closed_id:
+                self._packets.send(CloseResponse("", self._closed_id))
             return
         match packet:
             case DialRequest() if self._request is None:

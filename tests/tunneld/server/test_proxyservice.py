@@ -355,9 +355,20 @@ async def test_the_agent_may_close_and_the_client_s_close_comes_late(
     assert await front.next() == data(cid, b"all there is")
     assert await front.next() == close_rsp(cid)
     await front.send(close_req(cid), data(cid, b"x"))
+    assert await front.next() == close_rsp(cid)
     assert await is_silent(front, agent)
     await front.end()
     assert await front.status() == (0, "")
+
+
+async def test_a_client_that_does_not_end_is_told_again_that_its_connection_is_over(
+    agent: Call, client: GrpcClient
+) -> None:
+    """Go's client drops a CLOSE_RSP that it reads before it has noted the dial's answer."""
+    front, cid = await dialled(client, agent)
+    await agent.send(close_rsp(1))
+    assert await front.next() == close_rsp(cid)
+    assert await front.next() == close_rsp(cid)
 
 
 async def test_an_agent_s_error_at_the_end_is_passed_on(agent: Call, client: GrpcClient) -> None:
@@ -416,6 +427,7 @@ async def test_another_connect_id_closes_both(agent: Call, client: GrpcClient) -
     assert await agent.next() == close_req(1)
     await agent.send(close_rsp(1))
     await front.send(data(cid, b"x"), close_req(cid))
+    assert await front.next() == close_rsp(cid)
     assert await is_silent(front, agent)
 
 
