@@ -2,6 +2,7 @@
 
 import contextvars
 import itertools
+import random
 
 import structlog
 import trio
@@ -40,6 +41,9 @@ from tunneld.transport.plain import PlainTransport
 
 log = structlog.get_logger(__name__)
 
+_FIRST_IDS = 1 << 30
+"""Connections are numbered from below this on, at random. Go's server tells them by agent id and
+number: two agents of one id that both began with 1 would get each other's octets."""
 _STUCK = 5.0
 """Seconds that an endpoint may take nothing while it keeps the window from the server."""
 _WINDOW_CHECK = 1.0
@@ -82,7 +86,7 @@ class PacketDials:
         self._hold = hold
         self._context = contextvars.copy_context()
         """What dials run in: the reactor's own context knows no role to log for."""
-        self._ids = itertools.count(1)
+        self._ids = itertools.count(random.randrange(1, _FIRST_IDS))
         self._dialling: dict[int, trio.CancelScope] = {}
         """By the number that the server or its client gave the dial."""
         self._channels: dict[int, EndpointChannel] = {}

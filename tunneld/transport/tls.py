@@ -200,7 +200,7 @@ class TlsTransport:
 
     def _decrypt(self, view: memoryview) -> int:
         # With a buffer it returns a length, whatever the stubs say.
-        read = cast(Callable[[int, memoryview], int], self.tls.read)
+        read = cast("Callable[[int, memoryview], int]", self.tls.read)
         incoming = self._incoming
         pos, limit = 0, len(view)
         self._more = False

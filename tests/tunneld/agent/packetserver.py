@@ -4,7 +4,7 @@ import ssl
 import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,16 @@ import h2.errors
 import h2.events
 import trio
 
-from frames.packet import CloseRequest, Data, DialRequest, Packet, parse, serialize
+from frames.packet import (
+    CloseRequest,
+    CloseResponse,
+    Data,
+    DialRequest,
+    DialResponse,
+    Packet,
+    parse,
+    serialize,
+)
 from tests.tunneld.peers import TlsPeer
 from tunneld.agent.role import AgentRole
 from tunneld.config import AgentConfig
@@ -38,7 +47,8 @@ class ServingTls(TlsPeer):
 
 
 class Agent:
-    """One connection of an agent, and its stream."""
+    """One connection of an agent, and its stream. Connect ids are counted from 1 here, wherever the
+    agent begins."""
 
     def __init__(self, peer: TlsPeer) -> None:
         self.peer = peer
@@ -57,6 +67,8 @@ class Agent:
         self.crediting = True
         """Whether what comes is credited."""
         self._octets = bytearray()
+        self._first_id = 0
+        """What the agent numbered its first connection with, less 1."""
         self._news = trio.Event()
         self._sending = trio.Lock()
 
@@ -104,7 +116,10 @@ class Agent:
             assert flag == 0
             if len(self._octets) < 5 + size:
                 return
-            self.packets.append(parse(memoryview(bytes(self._octets[5 : 5 + size]))))
+            packet = parse(memoryview(bytes(self._octets[5 : 5 + size])))
+            if not self._first_id and isinstance(packet, DialResponse) and packet.connect_id:
+                self._first_id = packet.connect_id - 1
+            self.packets.append(_renumbered(packet, -self._first_id))
             del self._octets[: 5 + size]
 
     def _tell(self) -> None:
@@ -128,7 +143,7 @@ class Agent:
 
     async def send(self, *packets: Packet) -> None:
         """All in one go, as windows allow."""
-        messages = [serialize(packet) for packet in packets]
+        messages = [serialize(_renumbered(packet, self._first_id)) for packet in packets]
         octets = b"".join(struct.pack(">BI", 0, len(each)) + each for each in messages)
         await self.send_octets(octets)
 
@@ -169,6 +184,12 @@ class Agent:
 
     async def close(self, connect_id: int) -> None:
         await self.send(CloseRequest(connect_id))
+
+
+def _renumbered(packet: Packet, change: int) -> Packet:
+    if isinstance(packet, Data | CloseRequest | CloseResponse | DialResponse) and packet.connect_id:
+        return replace(packet, connect_id=packet.connect_id + change)
+    return packet
 
 
 @dataclass
