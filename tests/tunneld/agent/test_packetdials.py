@@ -170,13 +170,14 @@ async def test_a_dial_that_is_given_up_too_late_is_closed(world: PacketWorld) ->
 async def test_dials_of_one_number_get_an_answer_each(world: PacketWorld) -> None:
     agent = await world.ready()
     address = f"127.0.0.1:{await world.endpoint(echo)}"
+    await agent.dial(address, 1)
     request = DialRequest("tcp", address, 7)
     await agent.send(request, request)
     answers = {await agent.next(), await agent.next()}
-    assert answers == {DialResponse("", 1, 7), DialResponse("", 2, 7)}
-    await agent.send(CloseRequest(1), CloseRequest(2))
+    assert answers == {DialResponse("", 2, 7), DialResponse("", 3, 7)}
+    await agent.send(CloseRequest(2), CloseRequest(3))
     closed = {await agent.next(), await agent.next()}
-    assert closed == {CloseResponse("", 1), CloseResponse("", 2)}
+    assert closed == {CloseResponse("", 2), CloseResponse("", 3)}
 
 
 # -- what does not fit ------------------------------------------------------------------------
