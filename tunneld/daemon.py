@@ -18,6 +18,7 @@ from tunneld import __version__
 from tunneld import log as logging
 from tunneld.config import Config
 from tunneld.control import ControlServer
+from tunneld.descriptors import raise_limit
 from tunneld.labs import open_labs
 from tunneld.lockfile import LockFile, LockHeldError
 from tunneld.log import Sink
@@ -68,6 +69,7 @@ def run(settings: Settings, ready: Ready) -> None:
     Raises:
       StartError: it cannot start, and nothing has happened.
     """
+    raise_limit()
     with ExitStack() as stack:
         try:
             sock = _claim(settings, stack)

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 import structlog
 import trio
 
+from tunneld.descriptors import raise_limit
 from tunneld.dropin.checks import OptionsError
 from tunneld.dropin.flagtable import flags_of, options, read
 from tunneld.dropin.klogflags import KlogOptions
@@ -79,6 +80,7 @@ def _serve(program: Program[OptionsT], chosen: OptionsT) -> int:
         raise StartError(f"cannot log to {chosen.log_file}: {exc.strerror}") from exc
     for warning in warnings:
         log.warning(warning)
+    raise_limit()
     try:
         return trio.run(program.serve, chosen)
     except BaseExceptionGroup as group:
