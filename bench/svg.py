@@ -21,8 +21,8 @@ COLOURS = (
 """Okabe and Ito's, which colour-blind readers can tell apart, and a grey."""
 
 _WIDTH = 760
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 64, 44
-_HEIGHT = 340
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 16, 82, 44
+_HEIGHT = 358
 _PLOT_WIDTH = _WIDTH - _LEFT - _RIGHT
 _PLOT_HEIGHT = _HEIGHT - _TOP - _BOTTOM
 _STYLE = (
@@ -128,14 +128,6 @@ def _horizontal_grid(scale: Scale) -> list[str]:
 
 
 def _document(title: str, series: Sequence[str], parts: Sequence[str]) -> str:
-    legend = []
-    left = float(_LEFT)
-    for index, name in enumerate(series):
-        legend.append(
-            f'<rect x="{left:.0f}" y="36" width="12" height="12" fill="{_colour(index)}"/>'
-        )
-        legend.append(_text(left + 16, 46, name))
-        left += 30 + 7 * len(name)
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}" height="{_HEIGHT}" '
         f'viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)}">'
@@ -146,11 +138,26 @@ def _document(title: str, series: Sequence[str], parts: Sequence[str]) -> str:
             f"<style>{_STYLE}</style>",
             '<rect width="100%" height="100%" fill="#fff"/>',
             f'<text class="title" x="{_LEFT}" y="22">{escape(title)}</text>',
-            *legend,
+            *_legend(series),
             *parts,
             "</svg>\n",
         ]
     )
+
+
+def _legend(series: Sequence[str]) -> list[str]:
+    """From left to right, in a second row what does not fit into the first."""
+    parts = []
+    left, top = float(_LEFT), 34
+    for index, name in enumerate(series):
+        width = 30 + 7 * len(name)
+        if left + width > _WIDTH:
+            left, top = float(_LEFT), top + 18
+        box = f'x="{left:.0f}" y="{top}" width="12" height="12"'
+        parts.append(f'<rect {box} fill="{_colour(index)}"/>')
+        parts.append(_text(left + 16, top + 10, name))
+        left += width
+    return parts
 
 
 def _text(x: float, y: float, text: str, anchor: str = "start") -> str:

@@ -14,6 +14,7 @@ from bench.targets.ssh import Ssh
 
 TARGETS: dict[str, Callable[[], Target]] = {
     "ours": Ours,
+    "ours-unix": lambda: Ours("ours-unix", unix=True),
     "direct": Direct,
     "ssh": Ssh,
     "konnectivity": Konnectivity,
@@ -21,7 +22,6 @@ TARGETS: dict[str, Callable[[], Target]] = {
     "chisel-tls": lambda: Chisel(tls=True),
     "frp": Frp,
     "rathole": Rathole,
-    "ours-unix": lambda: Ours("ours-unix", unix=True),
     "ours-konnectivity": lambda: Konnectivity("ours-konnectivity", our_server=True),
     "konnectivity-ours": lambda: Konnectivity("konnectivity-ours", our_agent=True),
 }

@@ -8,6 +8,7 @@ from pathlib import Path
 from bench.certs import AGENT_ID
 from bench.lab import SERVER_ADDRESS
 from bench.targets.base import AGENT_PORT, FRONTEND_PORT, Target, through_connect
+from bench.targets.ours import CHECKOUT, revision
 from bench.world import World
 from tests.interop.konnectivity.build import (
     MODULE,
@@ -45,7 +46,10 @@ class Konnectivity(Target):
 
     def version(self) -> str:
         found = re.search(r"apiserver-network-proxy (v\S+)", (MODULE / "go.mod").read_text())
-        return found[1] if found else "unknown"
+        theirs = f"konnectivity {found[1] if found else 'unknown'}"
+        if self._our_server or self._our_agent:
+            return f"{revision(CHECKOUT)}, {theirs}"
+        return theirs
 
     def start(self, world: World) -> None:
         assert self._programs is not None
