@@ -49,6 +49,8 @@ _BY_ERROR = {
         FAILED,
     )
 }
+_MAX_DETAILS = 1_000
+"""Characters of a failure's text in ``proxy-status``."""
 _ERROR = re.compile(r";\s*error=([a-z_]+)")
 _DETAILS = re.compile(r';\s*details="((?:[^"\\]|\\.)*)"')
 
@@ -62,7 +64,10 @@ class DialError(Exception):
 
     def proxy_status(self, by: str) -> str:
         """A ``proxy-status`` header value (RFC 9209): who says so, error type, details."""
-        details = "".join(c if " " <= c <= "~" else "?" for c in str(self))
+        text = str(self)
+        if len(text) > _MAX_DETAILS:  # an agent's may be of any length, a header is not
+            text = text[:_MAX_DETAILS] + "..."
+        details = "".join(c if " " <= c <= "~" else "?" for c in text)
         details = details.replace("\\", "\\\\").replace('"', '\\"')
         return f'{by}; error={self.kind.error}; details="{details}"'
 

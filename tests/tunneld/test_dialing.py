@@ -112,6 +112,13 @@ def test_proxy_status_is_one_line_of_ascii(text: str) -> None:
     assert len(str(DialError.from_proxy_status(502, value))) == len(text)
 
 
+def test_proxy_status_is_no_longer_than_a_header_may_be() -> None:
+    """An agent's text may have 4 MiB."""
+    value = DialError(FAILED, "x" * 4_000_000).proxy_status("tunneld")
+    assert len(value) < 1_100
+    assert str(DialError.from_proxy_status(502, value)) == "x" * 1_000 + "..."
+
+
 @given(st.text(max_size=300))
 def test_any_text_is_an_authority_or_an_error(text: str) -> None:
     try:
