@@ -69,12 +69,15 @@ class Registry:
         self._telemetry = telemetry
         telemetry.ready_backends = self.ready_backends
         self._empty = trio.Event()
+        self._draining = False
 
     @contextmanager
     def joined(self, tunnel: Tunnel) -> Iterator[None]:
         """Have ``tunnel`` take dials while the block runs."""
         self.tunnels.append(tunnel)
         self._count()
+        if self._draining:  # it was being looked at when the drain began
+            tunnel.drain()
         try:
             yield
         finally:
@@ -84,7 +87,8 @@ class Registry:
                 self._empty.set()
 
     async def drain(self) -> None:
-        """End every tunnel, and return when the last is gone."""
+        """End every tunnel, those that still come too, and return when the last is gone."""
+        self._draining = True
         for tunnel in list(self.tunnels):
             tunnel.drain()
         while self.tunnels:

@@ -117,8 +117,8 @@ def test_without_a_tunnel_it_is_said_why() -> None:
 
 
 async def test_draining_waits_for_the_last_to_go() -> None:
+    await Registry(ALL, ServerTelemetry()).drain()
     registry = Registry(ALL, ServerTelemetry())
-    await registry.drain()
     tunnels = [FakeTunnel(), FakeTunnel()]
     done = trio.Event()
 
@@ -135,3 +135,23 @@ async def test_draining_waits_for_the_last_to_go() -> None:
             assert not done.is_set()
         await done.wait()
     assert [tunnel.drained for tunnel in tunnels] == [1, 1]
+
+
+async def test_one_that_joins_amid_a_drain_is_drained_at_once(nursery: trio.Nursery) -> None:
+    """It was being looked at when the drain began."""
+    registry = Registry(ALL, ServerTelemetry())
+    old, late = FakeTunnel(), FakeTunnel()
+    drained = trio.Event()
+
+    async def drain() -> None:
+        await registry.drain()
+        drained.set()
+
+    with registry.joined(cast(Tunnel, old)):
+        nursery.start_soon(drain)
+        await wait_all_tasks_blocked()
+        with registry.joined(cast(Tunnel, late)):
+            assert (old.drained, late.drained) == (1, 1)
+            await wait_all_tasks_blocked()
+            assert not drained.is_set()
+    await drained.wait()
