@@ -149,8 +149,7 @@ class PacketTunnel:
 
     def close(self, reason: str) -> None:
         """Let go of everything that goes through this tunnel."""
-        if not self.over.is_set():
-            self.on_end(GrpcError(Status.UNAVAILABLE, reason))
+        self._finish(GrpcError(Status.UNAVAILABLE, reason))
 
     async def dial(self, address: str, protocol: str, timeout: float) -> DialledChannel:
         """Have the agent connect to ``address``, which goes to its dialer as it is.
@@ -204,11 +203,18 @@ class PacketTunnel:
                 self.draining = True
 
     def on_end(self, error: GrpcError | None) -> None:
+        if error is not None and not self.over.is_set():
+            # An agent that leaves without ending the stream has cancelled it, as upstream sees it.
+            lost = error.status is Status.UNAVAILABLE
+            status = Status.CANCELLED if lost else error.status
+            self._telemetry.stream_errors_total[FROM_AGENT, status.text, NO_PACKET] += 1
+        self._finish(error)
+
+    def _finish(self, error: GrpcError | None) -> None:
+        if self.over.is_set():
+            return
         self.error = error
         self.over.set()
-        if error is not None:
-            key = (FROM_AGENT, error.status.text, NO_PACKET)
-            self._telemetry.stream_errors_total[key] += 1
         self._note_window(starved=False)
         for number in list(self._pending):
             # The wording is upstream's, for its clients.

@@ -350,6 +350,8 @@ async def test_an_agent_that_goes_takes_its_dials_and_connections_along(
             assert await cut(standing)
         failures = world.server.telemetry.dial_failure_count
         assert failures[BACKEND_CLOSE] == 1
+        errors = world.server.telemetry.stream_errors_total
+        assert errors[FROM_AGENT, "Canceled", NO_PACKET] == int(how != "end")
 
 
 @pytest.mark.parametrize(
@@ -391,6 +393,19 @@ async def test_an_agent_that_breaks_the_protocol_loses_its_stream_alone(
         assert [row["id"] for row in world.server.agents()] == ["other"]
         errors = world.server.telemetry.stream_errors_total
         assert errors[FROM_AGENT, code, NO_PACKET] == 1
+
+
+async def test_a_tunnel_ends_once(world: World) -> None:
+    """The stream is lost before those who wait for the tunnel's end get to run."""
+    async with open_agent(world) as agent:
+        (tunnel,) = tunnels(world)
+        tunnel.close("enough")
+        tunnel.close("again")
+        tunnel._end.session.fail(ZeroDivisionError("broken"))
+        assert tunnel.error is not None
+        assert tunnel.error.message == "enough"
+        assert not world.server.telemetry.stream_errors_total  # none is the agent's
+        await agent.client.closed.wait()
 
 
 async def test_an_agent_that_confirms_nothing_is_given_up(world: World) -> None:
