@@ -30,9 +30,9 @@ def conditions(targets: Mapping[str, Target]) -> dict[str, object]:
 
 
 def busy_elsewhere(results: Iterable[Result]) -> float:
-    """How many processors were busy with other things, the median over the tests."""
+    """How many processors were busy with other things, the mean over the tests."""
     found = [each.values["elsewhere"] for each in results if "elsewhere" in each.values]
-    return round(statistics.median(found), 2) if found else 0.0
+    return round(statistics.fmean(found), 2) if found else 0.0
 
 
 def _processor() -> str:

@@ -123,9 +123,10 @@ def wait_until(condition: Callable[[], bool], timeout: float, step: float = 0.02
 
 
 def _busy_seconds() -> float:
-    """User, nice and system time of all processors; not what interrupts take."""
-    words = _read("/proc/stat").split(maxsplit=4)
-    return sum(map(int, words[1:4])) / _TICK
+    """Of all processors: user, nice and system time, and that of interrupts, which processes are
+    charged for while they run."""
+    words = _read("/proc/stat").split(maxsplit=8)
+    return sum(int(words[column]) for column in (1, 2, 3, 6, 7)) / _TICK
 
 
 def _children() -> dict[int, list[int]]:
