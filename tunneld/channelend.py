@@ -206,9 +206,10 @@ class ChannelEnd:
             self.finish()
 
     def _drain_outbox(self) -> None:
-        with memoryview(self._outbox) as waiting:
+        outbox = self._outbox  # all may be over amid sending, and this not the outbox any more
+        with memoryview(outbox) as waiting:
             taken = self._send(waiting)
-        del self._outbox[:taken]
+        del outbox[:taken]
         if self._outbox_end and not self._outbox:
             self.finish()
 
@@ -273,13 +274,13 @@ class ChannelEnd:
     def _drop_outbox(self) -> None:
         """Nobody wants what waits to be sent."""
         dropped = len(self._outbox)
-        self._outbox.clear()
+        self._outbox = bytearray()
         if dropped and self._peer is not None:
             self._peer.credit(dropped)
 
     def _let_go(self) -> None:
         if not self._gone:
             self._gone = True
-            self._outbox.clear()
-            self._early.clear()
+            self._outbox = bytearray()
+            self._early = bytearray()
             self._on_closed()

@@ -370,3 +370,24 @@ async def test_late_events_are_no_events() -> None:
         assert await pair.said() == []
         assert carried.closed == [1]
         assert carried.result == "over"
+
+
+async def test_an_end_that_comes_amid_its_own_octets_is_one() -> None:
+    """What waits gets its turn, and that ends a hold behind which the connection was lost."""
+    async with open_packets(window=30) as pair:
+        pair.peer.crediting = False
+        first, carried = await begun(pair, 1), made(pair, 2)
+        first.other.push(b"xx")
+        carried.channel.hold(0)
+        carried.carry()
+        await wait_all_tasks_blocked()
+        carried.other.push(bytes(5_000))
+        carried.channel._fail("overrun")
+        await wait_all_tasks_blocked()
+        pair.peer.open_window(2_000)
+        await wait_all_tasks_blocked()
+        assert carried.result == "overrun"
+        assert carried.other.credited == 5_000
+        pair.peer.open_window(2_000)
+        assert (await pair.said())[-1] == CloseResponse("overrun", 2)
+        assert not first.ended.event.is_set()
