@@ -113,7 +113,9 @@ class AgentSide(Side):
 class Connection:
     """A relay between the two streams."""
 
-    def __init__(self, front: PacketPair, back: PacketPair) -> None:
+    def __init__(self, front: PacketPair, back: PacketPair, *, alone: bool) -> None:
+        self.alone = alone
+        self.overruns = 0
         self.client, self.agent = Side(front, 5), AgentSide(back, 9)
         self.closed: Counter[str] = Counter()
         self.telemetry = ServerTelemetry()
@@ -144,10 +146,10 @@ class Connection:
         del pair.user.channels[connect_id]
 
     def is_alone(self) -> bool:
-        return True
+        return self.alone
 
     def overran(self) -> None:
-        raise AssertionError("alone")
+        self.overruns += 1
 
     def withholds(self, change: int) -> None:
         self.withholding += change
@@ -176,15 +178,20 @@ ACTIONS = st.tuples(
 @given(
     windows=st.tuples(st.sampled_from(WINDOWS), st.sampled_from(WINDOWS)),
     hold=st.booleans(),
+    alone=st.booleans(),
     budget=st.sampled_from(BUDGETS),
     actions=st.lists(ACTIONS, min_size=6, max_size=20),
 )
 def test_octets_arrive_whole_or_an_error_does(
-    windows: tuple[int, int], hold: bool, budget: int, actions: list[tuple[bool, str, int]]
+    windows: tuple[int, int],
+    hold: bool,
+    alone: bool,
+    budget: int,
+    actions: list[tuple[bool, str, int]],
 ) -> None:
     async def play() -> None:
         async with open_packets(windows[0]) as front, open_packets(windows[1]) as back:
-            connection = Connection(front, back)
+            connection = Connection(front, back, alone=alone)
             if hold:
                 connection.dialled.hold(0)
             await wait_all_tasks_blocked()
@@ -208,7 +215,8 @@ async def finish(connection: Connection) -> None:
     for side in (client, agent):
         side.read_on()
     await wait_all_tasks_blocked()
-    orderly = (client.state, agent.state) == ("open", "open")
+    assert not connection.alone or not connection.overruns
+    orderly = (client.state, agent.state) == ("open", "open") and not connection.overruns
     agent.do("close", 0)
     await trio.sleep(15)
     for side in (client, agent):
@@ -217,6 +225,9 @@ async def finish(connection: Connection) -> None:
     assert connection.closed == {"client": 1, "agent": 1}
     connection.judge(client, agent, CloseRequest)
     connection.judge(agent, client, CloseResponse)
+    if connection.overruns:
+        assert connection.overruns == 1
+        assert connection.ended.error is not None
     if orderly:
         assert connection.ended.error is None
         assert len(agent.octets) == client.sent
@@ -249,6 +260,7 @@ class Endpoint:
                 channel = await tunnel.dial("endpoint:80", "tcp", 10)
             except (DialError, trio.TooSlowError):
                 return
+            channel.hold(0)
             self.ended = carry(self.pair, self.other, channel)
 
     def do(self, action: str, size: int) -> None:
@@ -263,12 +275,15 @@ class Endpoint:
                 self.other.relay.fail("client: reset")
             case "say" if not self.said_end:
                 self.other.say(bytes(size))
+            case "push" if not self.said_end and not self.other.to_send:
+                self.other.push(bytes(size))
             case "end":
                 self.said_end = True
                 self.other.say(end=True)
             case "stall":
                 self.other.taking = False
             case "take":
+                self.other.channel.release()
                 self.other.taking = True
                 self.other.take()
 
@@ -276,7 +291,9 @@ class Endpoint:
 CONNECT_IDS = [1, 1, 1, 2, 2, 0, -1]
 
 SERVER_ACTIONS = st.tuples(
-    st.sampled_from(["dial", "dial", "cancel", "say", "say", "end", "stall", "take", "wait"]),
+    st.sampled_from(
+        ["dial"] * 2 + ["say", "push", "push", "cancel", "end"] + ["stall", "take", "wait"]
+    ),
     st.integers(0, 3),
     st.sampled_from(SIZES),
 )
