@@ -15,9 +15,12 @@ import termios
 from collections import deque
 from typing import NamedTuple
 
+import structlog
 import trio
 
 from tunneld.relay import DialledEnd
+
+log = structlog.get_logger(__name__)
 
 _LOOK_AGAIN = 0.001
 _LONGEST = 1.0
@@ -75,8 +78,16 @@ class FirstByteHold:
                 if now < held.limit and _has_unread(held.client):
                     self._held.append(held._replace(due=now + _LOOK_AGAIN))
                 else:
-                    held.end.release()
+                    _release(held.end)
             self._some = trio.Event()
+
+
+def _release(end: DialledEnd) -> None:
+    try:
+        end.release()
+    except Exception:  # a bug: it ends this connection alone
+        log.exception("connection failed")
+        end.abort()
 
 
 def _has_unread(client: socket.socket | None) -> bool:

@@ -16,12 +16,19 @@ class FakeEnd:
     def __init__(self) -> None:
         self.held: int | None = None
         self.released: float | None = None
+        self.broken = False
+        self.aborted = 0
 
     def hold(self, early: int) -> None:
         self.held = early
 
     def release(self) -> None:
+        if self.broken:
+            raise ZeroDivisionError
         self.released = trio.current_time()
+
+    def abort(self) -> None:
+        self.aborted += 1
 
 
 @pytest.fixture
@@ -62,6 +69,16 @@ async def test_it_serves_again_after_all_were_released(
     end = begin(hold)
     await trio.sleep(5)
     assert end.released == pytest.approx(started + 2, abs=0.01)
+
+
+async def test_one_that_cannot_be_released_ends_alone(
+    hold: FirstByteHold, autojump_clock: MockClock
+) -> None:
+    broken, other = begin(hold), begin(hold)
+    broken.broken = True
+    await trio.sleep(5)
+    assert broken.aborted == 1
+    assert other.released is not None
 
 
 async def test_no_delay_holds_nothing() -> None:
