@@ -11,7 +11,7 @@ from collections.abc import Callable
 from frames.grpc import PREFIX_SIZE
 from frames.packet import Packet, data_header
 from tunneld.packetstream import MAX_DATA, PacketStream
-from tunneld.reactor import Reactor
+from tunneld.reactor import Reactor, Timer
 from tunneld.relay import End, Relay, Source
 
 LINGER = 1.0
@@ -42,6 +42,7 @@ class ChannelEnd:
         """Octets of payload that came."""
         self._packets = packets
         self._reactor = reactor
+        self._timers: list[Timer] = []
         self._on_closed = on_closed
         self._head = PREFIX_SIZE + len(data_header(connect_id, MAX_DATA))
         self._relay: Relay | None = None
@@ -261,10 +262,14 @@ class ChannelEnd:
         else:
             self._relay.fail(reason)
 
+    def _call_later(self, delay: float, action: Callable[[], None]) -> None:
+        """Run ``action`` ``delay`` seconds from now, unless the connection is over before."""
+        self._timers.append(self._reactor.call_later(delay, self, action))
+
     def _stop_in(self, delay: float) -> None:
         """Have the other end's way end then, if it has not by itself."""
         if not self._finished:
-            self._reactor.call_later(delay, self, self._stop)
+            self._call_later(delay, self._stop)
 
     def _stop(self) -> None:
         if not self._gone:

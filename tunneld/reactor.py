@@ -59,6 +59,20 @@ class Flushable(Handler, Protocol):
         """Send what the turn produced."""
 
 
+class Timer:
+    """A call that is due later. A cancelled one holds nobody in memory until then."""
+
+    __slots__ = ("action", "unit")
+
+    def __init__(self, unit: Unit, action: Callable[[], None]) -> None:
+        self.unit: Unit | None = unit
+        self.action: Callable[[], None] | None = action
+
+    def cancel(self) -> None:
+        """Call it off; harmless at any time."""
+        self.unit = self.action = None
+
+
 class Reactor:
     """One process's data plane. `run` serves; everything else is plain calls from its thread."""
 
@@ -69,7 +83,7 @@ class Reactor:
         self._closing: list[Callable[[], None]] = []
         self._next_turn: list[tuple[Unit, Callable[[], None]]] = []
         self._in_turn = False
-        self._timers: list[tuple[float, int, Unit, Callable[[], None]]] = []
+        self._timers: list[tuple[float, int, Timer]] = []
         self._timer_numbers = itertools.count()
         self._earlier = trio.Event()
         """Set when a timer is due before all others."""
@@ -121,13 +135,14 @@ class Reactor:
         if not self._in_turn:
             os.eventfd_write(self._wakeup, 1)
 
-    def call_later(self, delay: float, unit: Unit, action: Callable[[], None]) -> None:
-        """Run ``action`` in a turn ``delay`` seconds from now, on behalf of ``unit``. It cannot
-        be called off: it has to look whether it is still wanted."""
-        timer = (trio.current_time() + delay, next(self._timer_numbers), unit, action)
-        heapq.heappush(self._timers, timer)
-        if self._timers[0] is timer:
+    def call_later(self, delay: float, unit: Unit, action: Callable[[], None]) -> Timer:
+        """Run ``action`` in a turn ``delay`` seconds from now, on behalf of ``unit``."""
+        timer = Timer(unit, action)
+        entry = (trio.current_time() + delay, next(self._timer_numbers), timer)
+        heapq.heappush(self._timers, entry)
+        if self._timers[0] is entry:
             self._earlier.set()
+        return timer
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled."""
@@ -143,8 +158,9 @@ class Reactor:
                 await self._earlier.wait()
             now = trio.current_time()
             while self._timers and self._timers[0][0] <= now:
-                _, _, unit, action = heapq.heappop(self._timers)
-                self.call_next_turn(unit, action)
+                timer = heapq.heappop(self._timers)[2]
+                if timer.unit is not None and timer.action is not None:
+                    self.call_next_turn(timer.unit, timer.action)
 
     async def _run(self, task_status: trio.TaskStatus[None]) -> None:
         task_status.started()

@@ -29,7 +29,7 @@ class EndpointChannel(SharedChannel):
         """Read nothing of the endpoint for so many seconds."""
         if delay:
             self._silent = True
-            self._reactor.call_later(delay, self, self._speak)
+            self._call_later(delay, self._speak)
 
     def _speak(self) -> None:
         if self._silent:
@@ -57,7 +57,7 @@ class EndpointChannel(SharedChannel):
             self._closed_by_peer = True
             self._deliver_end()
             if self._queued:
-                self._reactor.call_later(_DELIVERY_TIMEOUT, self, self._check_delivered)
+                self._call_later(_DELIVERY_TIMEOUT, self._check_delivered)
             else:
                 self._answer()
 
@@ -79,7 +79,7 @@ class EndpointChannel(SharedChannel):
         if not self._said_close:
             self._say_close()
             self._deliver_end()
-            self._reactor.call_later(_DELIVERY_TIMEOUT, self, self._check_delivered)
+            self._call_later(_DELIVERY_TIMEOUT, self._check_delivered)
 
     def _answer(self) -> None:
         if not self._said_close:

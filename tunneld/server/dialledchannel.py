@@ -88,7 +88,7 @@ class DialledChannel(SharedChannel):
 
     def _wait_for_silence(self) -> None:
         self._received_before = self.received
-        self._reactor.call_later(self._grace, self, self._grace_over)
+        self._call_later(self._grace, self._grace_over)
 
     def _grace_over(self) -> None:
         if self.received == self._received_before:
@@ -99,14 +99,14 @@ class DialledChannel(SharedChannel):
     def _ask_soon(self) -> None:
         pause = self._sent_at + _PAUSE - time.monotonic()
         if pause > 0:
-            self._reactor.call_later(pause, self, self._ask)
+            self._call_later(pause, self._ask)
         else:
             self._ask()
 
     def _ask(self) -> None:
         if not (self._gone or self._said_close or self._closed_by_peer):
             self._say_close()
-            self._reactor.call_later(_ANSWER_TIMEOUT, self, self._not_answered)
+            self._call_later(_ANSWER_TIMEOUT, self._not_answered)
 
     def _not_answered(self) -> None:
         if not self._gone and not self._closed_by_peer:

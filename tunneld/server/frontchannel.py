@@ -96,7 +96,7 @@ class FrontChannel(ChannelEnd):
         self._closed_by_peer = True
         self._deliver_end()
         self._dialled.hang_up()
-        self._reactor.call_later(limit, self, lambda: self._waited_long_enough(why))
+        self._call_later(limit, lambda: self._waited_long_enough(why))
 
     def _waited_long_enough(self, why: str) -> None:
         if not self._gone:

@@ -21,7 +21,7 @@ from frames.packet import (
 from tunneld.conns import Conn
 from tunneld.dialing import AGENT_TIMEOUT, BAD_ADDRESS, NO_AGENT, DialError
 from tunneld.packetstream import PacketStream
-from tunneld.reactor import Reactor
+from tunneld.reactor import Reactor, Timer
 from tunneld.relay import DialledEnd, Relay
 from tunneld.server.dialer import Dialer
 from tunneld.server.frontchannel import FrontChannel
@@ -99,6 +99,7 @@ class _Proxy:
         )
         self._request: DialRequest | None = None
         self._channel: FrontChannel | None = None
+        self._reminder: Timer | None = None
         self._closed_id = 0
         """Of the connection that is over."""
         self._deaf = False
@@ -158,7 +159,8 @@ class _Proxy:
         self._closed_id = self._channel.connect_id
         self._channel = None
         self._deaf = True
-        self._remind(_REMINDER)
+        if not self._ended.is_set():
+            self._remind(_REMINDER)
 
     def _remind(self, delay: float) -> None:
         """Say once more, later, that the connection is over: a client that got to know it by our
@@ -166,12 +168,11 @@ class _Proxy:
         would wait for ever."""
 
         def remind() -> None:
-            if not self._ended.is_set():
-                self._packets.send(CloseResponse("", self._closed_id))
-                if delay < _LAST_REMINDER:
-                    self._remind(delay * 2)
+            self._packets.send(CloseResponse("", self._closed_id))
+            if delay < _LAST_REMINDER:
+                self._remind(delay * 2)
 
-        self._reactor.call_later(delay, self, remind)
+        self._reminder = self._reactor.call_later(delay, self, remind)
 
     def fail(self, error: Exception) -> None:
         """An error of ours, which the reactor has logged."""
@@ -224,6 +225,8 @@ class _Proxy:
             channel.peer_closed("")
         else:
             channel.lose(f"client: {error.message}")
+        if self._reminder is not None:
+            self._reminder.cancel()
         self._ended.set()
         self._stirred.set()
 
