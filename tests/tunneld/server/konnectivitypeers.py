@@ -12,6 +12,7 @@ import h2.connection
 import h2.errors
 import h2.events
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from tests.tunneld.peers import H2Client, H2Stream, PlainPeer, TlsPeer, open_tls, open_unix
 from tests.tunneld.tunnelworld import World, open_world
@@ -358,6 +359,42 @@ async def dialled(client: GrpcClient, agent: Call, cid: int = 1) -> tuple[Call, 
     answer = await front.next()
     assert answer == dial_rsp(70 + cid, answer.cid)
     return front, answer.cid
+
+
+async def asked(agent: Call, address: str = "endpoint:80", protocol: str = "tcp") -> int:
+    """The number of the next dial."""
+    packet = await agent.next()
+    assert packet == dial_req(address, packet.random, protocol)
+    return packet.random
+
+
+async def is_silent(*calls: Call) -> bool:
+    """Whether nothing more comes on either."""
+    await wait_all_tasks_blocked()
+    return not any(call.parse() or call.stream.ended or call.stream.error for call in calls)
+
+
+def failures(world: World) -> dict[str, int]:
+    counts = world.server.telemetry.dial_failure_count
+    return {reason: count for reason, count in counts.items() if count}
+
+
+async def end(front: Call, agent: Call, cid: int = 1) -> None:
+    """Half-close: the agent is asked to close, and the call ends well."""
+    await front.end()
+    assert await agent.next() == close_req(cid)
+    await agent.send(close_rsp(cid))
+    assert await front.status() == (0, "")
+
+
+async def leave(front: Call, how: str) -> None:
+    match how:
+        case "end":
+            await front.end()
+        case "reset":
+            front.reset()
+        case "close":
+            await front.client.peer.stream.send_eof()
 
 
 # -- the server -------------------------------------------------------------------------------

@@ -1,20 +1,18 @@
 """konnectivity's clients by gRPC: every packet in every state, and every end."""
 
-import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import h2.settings
 import pytest
 import trio
-from trio.testing import MockClock, wait_all_tasks_blocked
+from trio.testing import MockClock
 
-from tests.tunneld.peers import ESTABLISHED, client_context, open_tls, open_unix, receive_all
 from tests.tunneld.server.konnectivitypeers import (
     DRAIN,
     Call,
     GrpcClient,
-    Packet,
+    asked,
     close_req,
     close_rsp,
     data,
@@ -22,14 +20,16 @@ from tests.tunneld.server.konnectivitypeers import (
     dial_req,
     dial_rsp,
     dialled,
-    is_clean,
+    end,
+    failures,
+    is_silent,
+    leave,
     message,
     open_agent,
     open_client,
     open_server,
-    tunnels,
 )
-from tests.tunneld.tunnelworld import World, open_world
+from tests.tunneld.tunnelworld import World
 from tunneld.telemetry import (
     BACKEND_CLOSE,
     BACKEND_DIAL_TIMEOUT,
@@ -41,11 +41,7 @@ from tunneld.telemetry import (
     NO_PACKET,
     PROXY,
     TO_AGENT,
-    TO_CLIENT,
 )
-
-BULK = bytes(range(256)) * 8_000
-"""2 MiB."""
 
 
 @pytest.fixture
@@ -53,39 +49,6 @@ async def world(pki: Path, tmp_path: Path) -> AsyncIterator[World]:
     with trio.fail_after(90):
         async with open_server(pki, tmp_path, half_close_grace=0.02, dial_timeout=0) as opened:
             yield opened
-
-
-@pytest.fixture
-async def agent(world: World) -> AsyncIterator[Call]:
-    """At the end no connection may have left anything with its tunnel."""
-    async with open_agent(world) as opened:
-        yield opened
-        if not opened.stream.ended:
-            await world.until(lambda: is_clean(tunnels(world)[0]))
-
-
-@pytest.fixture
-async def client(world: World) -> AsyncIterator[GrpcClient]:
-    async with open_client(world) as opened:
-        yield opened
-
-
-async def asked(agent: Call, address: str = "endpoint:80", protocol: str = "tcp") -> int:
-    """The number of the next dial."""
-    packet = await agent.next()
-    assert packet == dial_req(address, packet.random, protocol)
-    return packet.random
-
-
-async def is_silent(*calls: Call) -> bool:
-    """Whether nothing more comes on either."""
-    await wait_all_tasks_blocked()
-    return not any(call.parse() or call.stream.ended or call.stream.error for call in calls)
-
-
-def failures(world: World) -> dict[str, int]:
-    counts = world.server.telemetry.dial_failure_count
-    return {reason: count for reason, count in counts.items() if count}
 
 
 # -- before a dial ----------------------------------------------------------------------------
@@ -121,14 +84,6 @@ async def test_a_close_before_any_dial_is_answered_and_a_dial_may_follow(
     await agent.send(dial_rsp(await asked(agent), 1))
     assert (await front.next()).cid
     await end(front, agent)
-
-
-async def end(front: Call, agent: Call, cid: int = 1) -> None:
-    """Half-close: the agent is asked to close, and the call ends well."""
-    await front.end()
-    assert await agent.next() == close_req(cid)
-    await agent.send(close_rsp(cid))
-    assert await front.status() == (0, "")
 
 
 async def test_what_nobody_knows_is_ignored_in_every_state(agent: Call, client: GrpcClient) -> None:
@@ -264,16 +219,6 @@ async def test_a_client_that_goes_amid_a_dial_gives_it_up(
             assert await front.status() == (0, "")
         await world.until(lambda: not world.server.telemetry.grpc_connections[PROXY])
     assert failures(world) == {FRONTEND_CLOSE: 1}
-
-
-async def leave(front: Call, how: str) -> None:
-    match how:
-        case "end":
-            await front.end()
-        case "reset":
-            front.reset()
-        case "close":
-            await front.client.peer.stream.send_eof()
 
 
 async def test_a_dial_and_its_end_at_once_leave_nothing(agent: Call, client: GrpcClient) -> None:
@@ -544,296 +489,7 @@ async def test_a_deadline_that_is_none_is_told_so(client: GrpcClient) -> None:
     assert front.stream.headers[":status"] == "400"
 
 
-# -- an endpoint that speaks first ------------------------------------------------------------
-
-
-HOLD = 2.0
-
-
-async def test_its_octets_wait_a_moment_behind_the_answer(
-    pki: Path, tmp_path: Path, autojump_clock: MockClock
-) -> None:
-    async with (
-        open_server(pki, tmp_path, first_byte_hold=HOLD) as world,
-        open_agent(world) as agent,
-        open_client(world) as client,
-    ):
-        front = await client.proxy()
-        await front.send(dial_req("endpoint:80"))
-        await agent.send(dial_rsp(await asked(agent), 1), data(1, b"banner"))
-        cid = (await front.next()).cid
-        begun = trio.current_time()
-        assert await front.next() == data(cid, b"banner")
-        assert trio.current_time() - begun == pytest.approx(HOLD, abs=0.1)
-
-
-async def test_a_client_that_speaks_has_read_the_answer(
-    pki: Path, tmp_path: Path, autojump_clock: MockClock
-) -> None:
-    async with (
-        open_server(pki, tmp_path, first_byte_hold=HOLD) as world,
-        open_agent(world) as agent,
-        open_client(world) as client,
-    ):
-        front = await client.proxy()
-        await front.send(dial_req("endpoint:80"))
-        await agent.send(dial_rsp(await asked(agent), 1), data(1, b"banner"))
-        cid = (await front.next()).cid
-        begun = trio.current_time()
-        await trio.sleep(0.5)
-        assert not front.parse()
-        await front.send(data(cid, b"hello"))
-        assert await front.next() == data(cid, b"banner")
-        assert trio.current_time() - begun == pytest.approx(0.5, abs=0.1)
-
-
-async def test_an_endpoint_that_has_ended_by_then_is_heard_all_the_same(
-    pki: Path, tmp_path: Path, autojump_clock: MockClock
-) -> None:
-    async with (
-        open_server(pki, tmp_path, first_byte_hold=HOLD) as world,
-        open_agent(world) as agent,
-        open_client(world) as client,
-    ):
-        front = await client.proxy()
-        await front.send(dial_req("endpoint:80"))
-        number = await asked(agent)
-        await agent.send(dial_rsp(number, 1), data(1, b"banner"), close_rsp(1))
-        cid = (await front.next()).cid
-        assert await front.next() == data(cid, b"banner")
-        assert await front.next() == close_rsp(cid)
-
-
-# -- much -------------------------------------------------------------------------------------
-
-
-async def test_much_goes_both_ways(agent: Call, client: GrpcClient) -> None:
-    front, cid = await dialled(client, agent)
-    async with trio.open_nursery() as nursery:
-        pieces = range(0, len(BULK), 30_000)
-        nursery.start_soon(front.send, *(data(cid, BULK[at : at + 30_000]) for at in pieces))
-        nursery.start_soon(agent.send, *(data(1, BULK[at : at + 30_000]) for at in pieces))
-        assert await agent.data(1, len(BULK)) == BULK
-        assert await front.data(cid, len(BULK)) == BULK
-    await end(front, agent)
-
-
-async def test_one_write_may_be_long(agent: Call, client: GrpcClient) -> None:
-    """konnectivity-client puts each of its user's writes into one message."""
-    front, cid = await dialled(client, agent)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(front.send, data(cid, BULK), data(cid, BULK))
-        assert await agent.data(1, 2 * len(BULK)) == BULK + BULK
-        nursery.start_soon(agent.send, data(1, BULK), close_rsp(1))
-        assert await front.data(cid, len(BULK)) == BULK
-        assert await front.next() == close_rsp(cid)
-
-
-async def test_a_client_waits_for_an_agent_that_does_not_read(
-    world: World, agent: Call, client: GrpcClient
-) -> None:
-    front, cid = await dialled(client, agent)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(front.send, data(cid, BULK))
-        assert await agent.data(1, len(BULK)) == BULK  # windows have grown
-        agent.stream.reading = False
-        nursery.start_soon(front.send, *(data(cid, bytes(100_000)) for _ in range(50)))
-        await world.until(lambda: world.server.telemetry.full_receive_channels[PROXY])
-        agent.stream.reading = True
-        await agent.credit(len(agent.stream.octets))
-        assert await agent.data(1, 5_000_000) == bytes(5_000_000)
-    assert not world.server.telemetry.full_receive_channels[PROXY]
-    await end(front, agent)
-
-
-async def test_many_calls_of_one_connection_do_not_mix(agent: Call, client: GrpcClient) -> None:
-    """As with konnectivity's reusable tunnels."""
-    calls = [await dialled(client, agent, number) for number in range(1, 101)]
-    assert len({cid for _, cid in calls}) == 100
-    for number, (front, cid) in enumerate(calls, 1):
-        await front.send(data(cid, b"to %d" % number))
-        await agent.send(data(number, b"from %d" % number))
-    for number, (front, cid) in enumerate(calls, 1):
-        assert await agent.next() == data(number, b"to %d" % number)
-        assert await front.next() == data(cid, b"from %d" % number)
-    for front, _ in calls[::2]:
-        front.reset()
-    for front, cid in calls[1::2]:
-        await front.send(close_req(cid))
-    closed = {(await agent.next()).cid for _ in calls}
-    assert closed == set(range(1, 101))
-    await agent.send(*map(close_rsp, closed))
-    for front, cid in calls[1::2]:
-        assert await front.next() == close_rsp(cid)
-
-
-async def test_the_client_s_numbers_may_be_alike(world: World, agent: Call) -> None:
-    """Each client draws its own; the agent gets the server's."""
-    async with open_client(world) as one, open_client(world) as other:
-        calls = []
-        for client in (one, other):
-            front = await client.proxy()
-            await front.send(dial_req("endpoint:80", 7))
-            calls.append((front, await asked(agent)))
-        assert calls[0][1] != calls[1][1]
-        for cid, (_, number) in enumerate(calls, 1):
-            await agent.send(dial_rsp(number, cid))
-        for cid, (front, _) in enumerate(calls, 1):
-            answer = await front.next()
-            assert answer == dial_rsp(7, answer.cid)
-            await agent.send(data(cid, b"%d" % cid))
-            assert await front.next() == data(answer.cid, b"%d" % cid)
-    assert {(await agent.next()).cid for _ in calls} == {1, 2}
-    await agent.send(close_rsp(1), close_rsp(2))
-
-
-async def test_packets_are_counted(world: World, agent: Call, client: GrpcClient) -> None:
-    front, cid = await dialled(client, agent)
-    await front.send(data(cid, b"question"))
-    await agent.next()
-    await agent.send(data(1, b"answer"), close_rsp(1))
-    assert [(await front.next()).kind for _ in range(2)] == ["DATA", "CLOSE_RSP"]
-    counts = world.server.telemetry.stream_packets_total
-    for kind in ("DIAL_REQ", "DATA"):
-        assert counts[FROM_CLIENT, kind] == 1
-    for kind in ("DIAL_RSP", "DATA", "CLOSE_RSP"):
-        assert counts[TO_CLIENT, kind] == 1
-
-
-# -- through an agent of ours -----------------------------------------------------------------
-
-
-async def echo(stream: trio.SocketStream) -> None:
-    async for octets in stream:
-        await stream.send_all(octets)
-    await stream.send_eof()
-
-
-async def test_an_agent_of_ours_serves_calls_too(pki: Path, tmp_path: Path) -> None:
-    async with open_world(pki, tmp_path) as world:
-        port = await world.endpoint(echo)
-        async with open_client(world) as client:
-            await exchange(client, port)
-        await world.at_rest()
-
-
-async def exchange(client: GrpcClient, port: int) -> None:
-    front = await client.proxy()
-    await front.send(dial_req(f"127.0.0.1:{port}"))
-    cid = (await front.next()).cid
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(front.send, data(cid, BULK))
-        assert await front.data(cid, len(BULK)) == BULK
-    await front.send(close_req(cid))
-    assert await front.next() == close_rsp(cid)
-    refused = await client.proxy()
-    await refused.send(dial_req("127.0.0.1:1"))
-    text = "dial tcp 127.0.0.1:1: connect: connection refused"
-    assert await refused.next() == dial_rsp(7, error=text)
-    other = await client.proxy()
-    await other.send(dial_req(f"127.0.0.1:{port}", protocol="tcp4"))
-    text = "dial: unknown network tcp4: agent demo knows tcp"
-    assert await other.next() == dial_rsp(7, error=text)
-    for call in (front, refused, other):
-        await call.end()
-        assert await call.status() == (0, "")
-
-
-async def test_a_client_that_goes_leaves_nothing_with_an_agent_of_ours(
-    pki: Path, tmp_path: Path
-) -> None:
-    async with open_world(pki, tmp_path) as world:
-        port = await world.endpoint(echo)
-        for how in ("end", "reset", "close"):
-            async with open_client(world) as client:
-                front = await client.proxy()
-                await front.send(dial_req(f"127.0.0.1:{port}"))
-                cid = (await front.next()).cid
-                await front.send(data(cid, b"x"))
-                await leave(front, how)
-            await world.at_rest()
-
-
-# -- beside CONNECT ---------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("unix", [True, False])
-async def test_calls_and_connects_share_a_port_and_a_connection(
-    world: World, agent: Call, unix: bool
-) -> None:
-    async with open_client(world, unix=unix) as client:
-        front = await client.proxy(authority="%2Frun%2Ffront.sock", scheme="http")
-        await front.send(dial_req("endpoint:80"))
-        await agent.send(dial_rsp(await asked(agent), 1))
-        cid = (await front.next()).cid
-        stream = await client.connect("endpoint:80")
-        await agent.send(dial_rsp(await asked(agent), 2))
-        assert (await stream.response())[":status"] == "200"
-        raw = await (
-            open_unix(world.unix_frontend) if unix else open_tls(world.frontend, world.pki)
-        )
-        await raw.send_all(b"CONNECT endpoint:80 HTTP/1.1\r\n\r\n")
-        await agent.send(dial_rsp(await asked(agent), 3))
-        assert await raw.receive_some() == ESTABLISHED
-        await agent.send(data(1, b"one"), data(2, b"two"), data(3, b"three"))
-        assert await front.next() == data(cid, b"one")
-        assert await stream.receive_some() == b"two"
-        assert await raw.receive_some() == b"three"
-        await agent.send(close_rsp(1), close_rsp(2), close_rsp(3))
-        assert await front.next() == close_rsp(cid)
-        assert await receive_all(raw) == b""
-        await trio.aclose_forcefully(raw.stream)
-
-
-async def test_a_server_for_calls_serves_nothing_else(pki: Path, tmp_path: Path) -> None:
-    async with open_server(pki, tmp_path, mode="grpc") as world, open_agent(world) as agent:
-        peer = await open_tls(world.frontend, world.pki, "http/1.1", "h2")
-        assert peer.tls.selected_alpn_protocol() == "h2"
-        await trio.aclose_forcefully(peer.stream)
-        for unix in (True, False):
-            async with open_client(world, unix=unix) as client:
-                stream = await client.connect("endpoint:80")
-                assert (await stream.response())[":status"] == "415"
-                front, _ = await dialled(client, agent, 1 + unix)
-                await end(front, agent, 1 + unix)
-        raw = await open_unix(world.unix_frontend)
-        await raw.send_all(b"CONNECT endpoint:80 HTTP/1.1\r\n\r\n")
-        reply = await receive_all(raw)
-        assert reply.startswith(b"HTTP/1.1 505 HTTP Version Not Supported\r\nConnection: close\r\n")
-        await trio.aclose_forcefully(raw.stream)
-
-
-async def test_a_server_for_connect_serves_no_calls(pki: Path, tmp_path: Path) -> None:
-    async with open_server(pki, tmp_path, mode="http-connect") as world, open_agent(world) as agent:
-        peer = await open_tls(world.frontend, world.pki, "h2", "http/1.1")
-        assert peer.tls.selected_alpn_protocol() == "http/1.1"
-        await trio.aclose_forcefully(peer.stream)
-        raw = await open_unix(world.unix_frontend)
-        await raw.send_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
-        reply = await receive_all(raw)
-        assert reply.startswith(b"HTTP/1.1 405 Method Not Allowed\r\nConnection: close\r\n")
-        assert reply.endswith(b"\r\n\r\nthis proxy only supports CONNECT passthrough\n")
-        await trio.aclose_forcefully(raw.stream)
-        raw = await open_unix(world.unix_frontend)
-        await raw.send_all(b"CONNECT endpoint:80 HTTP/1.1\r\n\r\n")
-        await agent.send(dial_rsp(await asked(agent), 1))
-        assert await raw.receive_some() == ESTABLISHED
-        await trio.aclose_forcefully(raw.stream)
-
-
-async def test_a_client_that_offers_http2_alone_gets_none_from_a_server_for_connect(
-    pki: Path, tmp_path: Path
-) -> None:
-    async with open_server(pki, tmp_path, mode="http-connect") as world:
-        stream = await trio.open_tcp_stream(*world.frontend)
-        context = client_context(world.pki, "h2")
-        try:
-            peer = await open_tls(world.frontend, world.pki, context=context)
-            assert peer.tls.selected_alpn_protocol() is None
-            await trio.aclose_forcefully(peer.stream)
-        except ssl.SSLError:
-            pass
-        await trio.aclose_forcefully(stream)
+# -- calls that are none -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -864,144 +520,3 @@ async def test_a_client_that_takes_no_head_leaves_nothing(world: World) -> None:
         with pytest.raises(ConnectionError, match="reset"):
             await front.stream.response()
         await world.until(lambda: not world.server.telemetry.grpc_connections[PROXY])
-
-
-# -- HTTP/1.1 ---------------------------------------------------------------------------------
-
-
-async def reply_to_connect(world: World, agent: Call | None, *answers: Packet) -> bytes:
-    """What a client of HTTP/1.1 gets for a dial; ``answers`` of the agent get its number."""
-    raw = await open_unix(world.unix_frontend)
-    try:
-        await raw.send_all(b"CONNECT endpoint:80 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
-        if agent is not None:
-            number = await asked(agent)
-            for answer in answers:
-                await agent.send(Packet(answer.kind, random=number, error=answer.error))
-        return await receive_all(raw)
-    finally:
-        await trio.aclose_forcefully(raw.stream)
-
-
-def split(reply: bytes) -> tuple[str, dict[str, str], str]:
-    """Status line, headers and body."""
-    head, _, body = reply.decode().partition("\r\n\r\n")
-    line, *fields = head.split("\r\n")
-    return line, dict(field.split(": ", 1) for field in fields), body
-
-
-@pytest.mark.parametrize(
-    ("text", "line"),
-    [
-        ("dial tcp 10.0.0.1:80: i/o timeout", "504 Gateway Timeout"),
-        ("context DEADLINE exceeded", "504 Gateway Timeout"),
-        ("dial tcp: lookup x on y:53: read udp: i/o Timeout", "504 Gateway Timeout"),
-        ("accept: too many open files", "503 Service Unavailable"),
-        ("dial tcp 127.0.0.1:1: connect: connection refused", "502 Bad Gateway"),
-        ("dial tcp: lookup nosuch on 10.0.0.10:53: no such host", "502 Bad Gateway"),
-        ("dial tcp 10.0.0.1:80: connect: network is unreachable", "502 Bad Gateway"),
-        ("dial tcp: address 127.0.0.1: missing port in address", "502 Bad Gateway"),
-        ("anything else — ünïcode", "502 Bad Gateway"),
-    ],
-)
-@pytest.mark.parametrize("wording", [True, False])
-async def test_an_agent_s_error_decides_the_status_and_is_the_body(
-    pki: Path, tmp_path: Path, text: str, line: str, wording: bool
-) -> None:
-    async with (
-        open_server(pki, tmp_path, konnectivity_wording=wording) as world,
-        open_agent(world) as agent,
-    ):
-        reply = await reply_to_connect(world, agent, dial_rsp(0, error=text))
-        status, fields, body = split(reply)
-        assert status == f"HTTP/1.1 {line}"
-        assert body == text
-        assert fields["Connection"] == "close"
-        assert fields["Content-Type"] == "text/plain; charset=utf-8"
-        assert int(fields["Content-Length"]) == len(text.encode())
-        assert failures(world) == {ERROR_RESPONSE: 1}
-
-
-@pytest.mark.parametrize(
-    ("wording", "line", "text"),
-    [
-        (
-            True,
-            "500 Internal Server Error",
-            "currently no tunnels available: No agent available",
-        ),
-        (
-            False,
-            "503 Service Unavailable",
-            "currently no tunnels available: No agent available (none is connected)",
-        ),
-    ],
-)
-async def test_without_an_agent_the_status_is_ours_or_upstream_s(
-    pki: Path, tmp_path: Path, wording: bool, line: str, text: str
-) -> None:
-    async with open_server(pki, tmp_path, konnectivity_wording=wording) as world:
-        status, _, body = split(await reply_to_connect(world, None))
-        assert (status, body) == (f"HTTP/1.1 {line}", text)
-
-
-@pytest.mark.parametrize(
-    ("wording", "text"),
-    [
-        (True, "Backend dial timeout: timed out waiting for backend dial\r\n"),
-        (False, "timed out waiting for backend dial: no answer of agent demo in 3 s"),
-    ],
-)
-async def test_an_agent_that_does_not_answer_is_a_gateway_timeout(
-    pki: Path, tmp_path: Path, autojump_clock: MockClock, wording: bool, text: str
-) -> None:
-    options = {"konnectivity_wording": wording, "dial_timeout": 3.0}
-    async with open_server(pki, tmp_path, **options) as world, open_agent(world) as agent:
-        status, _, body = split(await reply_to_connect(world, agent))
-        assert (status, body) == ("HTTP/1.1 504 Gateway Timeout", text)
-
-
-async def test_without_a_limit_the_client_decides_how_long_a_dial_takes(
-    pki: Path, tmp_path: Path, autojump_clock: MockClock
-) -> None:
-    async with open_server(pki, tmp_path, dial_timeout=0) as world, open_agent(world) as agent:
-        raw = await open_unix(world.unix_frontend)
-        await raw.send_all(b"CONNECT endpoint:80 HTTP/1.1\r\n\r\n")
-        number = await asked(agent)
-        await trio.sleep(3_000)
-        await agent.send(dial_rsp(number, 1))
-        assert await raw.receive_some() == ESTABLISHED
-        await trio.aclose_forcefully(raw.stream)
-
-
-async def test_a_client_that_is_lost_amid_the_dial_gives_it_up(world: World, agent: Call) -> None:
-    raw = await open_tls(world.frontend, world.pki)
-    await raw.send_all(b"CONNECT endpoint:80 HTTP/1.1\r\n\r\n")
-    number = await asked(agent)
-    raw.reset()
-    assert await agent.next() == dial_cls(number)
-    assert failures(world) == {FRONTEND_CLOSE: 1}
-
-
-async def test_a_client_that_half_closes_gets_the_answer_within_the_grace(
-    pki: Path, tmp_path: Path, autojump_clock: MockClock
-) -> None:
-    async with (
-        open_server(pki, tmp_path, half_close_grace=5.0) as world,
-        open_agent(world) as agent,
-    ):
-        raw = await open_unix(world.unix_frontend)
-        await raw.send_all(b"CONNECT endpoint:80 HTTP/1.1\r\n\r\nquestion")
-        await agent.send(dial_rsp(await asked(agent), 1))
-        assert await raw.receive_some() == ESTABLISHED
-        await raw.send_eof()
-        assert await agent.next() == data(1, b"question")
-        await trio.sleep(4)
-        await agent.send(data(1, b"answer"))
-        assert await raw.receive_some() == b"answer"
-        begun = trio.current_time()
-        assert await agent.next() == close_req(1)
-        assert 5 <= trio.current_time() - begun <= 7
-        await agent.send(close_rsp(1))
-        assert await raw.receive_some() == b""
-        await trio.aclose_forcefully(raw.stream)
