@@ -1,7 +1,8 @@
 """The Go programs of `peers/`, built once for each state of the module.
 
 They are kept in ``$XDG_CACHE_HOME/tunneld-interop`` (``~/.cache/tunneld-interop``), in a directory
-named for what they are made of. The go command takes its settings from the environment as ever.
+named for what they are made of. The go command takes its settings from the environment as ever;
+a toolchain that is older than go.mod asks for fetches a newer one.
 """
 
 import fcntl
@@ -112,6 +113,7 @@ def _build_into(directory: Path, go: str) -> None:
         check=False,
         timeout=BUILD_TIMEOUT,
         cwd=MODULE,
+        env={"GOTOOLCHAIN": "auto", **os.environ},  # Debian's go would not fetch a newer one
     )
     if done.returncode:
         shutil.rmtree(unfinished)
