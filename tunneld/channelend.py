@@ -264,7 +264,8 @@ class ChannelEnd:
 
     def _call_later(self, delay: float, action: Callable[[], None]) -> None:
         """Run ``action`` ``delay`` seconds from now, unless the connection is over before."""
-        self._timers.append(self._reactor.call_later(delay, self, action))
+        if not self._gone:
+            self._timers.append(self._reactor.call_later(delay, self, action))
 
     def _stop_in(self, delay: float) -> None:
         """Have the other end's way end then, if it has not by itself."""
@@ -286,6 +287,9 @@ class ChannelEnd:
     def _let_go(self) -> None:
         if not self._gone:
             self._gone = True
+            for timer in self._timers:
+                timer.cancel()
+            self._timers.clear()
             self._outbox = bytearray()
             self._early = bytearray()
             self._on_closed()

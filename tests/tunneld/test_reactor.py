@@ -338,3 +338,17 @@ async def test_timers_may_be_set_before_it_runs(autojump_clock: MockClock) -> No
         nursery.cancel_scope.cancel()
     reactor.close()
     assert clockwork.calls == [("early", 1)]
+
+
+async def test_a_timer_that_is_called_off_runs_nothing_and_holds_nobody(
+    reactor: Reactor, autojump_clock: MockClock
+) -> None:
+    clockwork = Clockwork(reactor)
+    ran: list[str] = []
+    timer = reactor.call_later(1, clockwork, lambda: ran.append("called off"))
+    reactor.call_later(2, clockwork, lambda: ran.append("due"))
+    timer.cancel()
+    timer.cancel()
+    assert (timer.unit, timer.action) == (None, None)
+    await trio.sleep(3)
+    assert ran == ["due"]
