@@ -149,7 +149,7 @@ class Session:
                 nursery.cancel_scope.cancel()
             await self._say_goodbye()
         finally:
-            self._end("cancelled")
+            self._cut_off()
             self._transport.close()
         if self._error is not None:
             raise SessionError(self._error)
@@ -388,6 +388,13 @@ class Session:
         self.queue.buffer_sent()
 
     # -- the end ------------------------------------------------------------------------------
+
+    def _cut_off(self) -> None:
+        """End what still goes on, because we were told to; with a GOAWAY, as far as it goes."""
+        if not self.over.is_set():
+            self.connection.send_goaway()
+            self.flush()
+            self._end("cancelled")
 
     def _end_if_drained(self) -> None:
         """End once the last stream has, and what it said has been sent."""

@@ -246,7 +246,7 @@ async def test_a_drained_agent_says_so_and_leaves_when_nothing_runs(
         await agent.until(lambda: agent.half_closed)
         await agent.end(0)
         await world.done.wait()
-        assert agent.over
+        await agent.until(lambda: agent.over)
 
 
 async def test_a_dial_that_crosses_the_drain_is_served(
