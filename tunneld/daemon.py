@@ -18,8 +18,8 @@ from tunneld import __version__
 from tunneld import log as logging
 from tunneld.config import Config
 from tunneld.control import ControlServer
-from tunneld.descriptors import raise_limit
 from tunneld.labs import open_labs
+from tunneld.limits import give_memory_back, raise_limit
 from tunneld.lockfile import LockFile, LockHeldError
 from tunneld.log import Sink
 from tunneld.logbook import LogBook, LogRecord
@@ -70,6 +70,7 @@ def run(settings: Settings, ready: Ready) -> None:
       StartError: it cannot start, and nothing has happened.
     """
     raise_limit()
+    give_memory_back()
     with ExitStack() as stack:
         try:
             sock = _claim(settings, stack)

@@ -26,6 +26,7 @@ from tunneld import log as logging
 from tunneld.config import RoleConfig
 from tunneld.factories import FACTORIES, Factories
 from tunneld.framestream import FrameStream
+from tunneld.limits import give_memory_back
 from tunneld.localdial import encode_reply
 from tunneld.outbox import Outbox
 from tunneld.request import Envelope, bad_request, id_of
@@ -165,6 +166,7 @@ def main(argv: Sequence[str] | None = None, factories: Factories = FACTORIES) ->
     parser.add_argument("--state", type=Path, required=True, help="the state directory")
     arguments = parser.parse_args(argv)
     die_with_parent()
+    give_memory_back()
     # The supervisor decides when we end; a signal to the whole process group is meant for it.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)

@@ -9,13 +9,13 @@ from typing import Generic, TypeVar
 import structlog
 import trio
 
-from tunneld.descriptors import raise_limit
 from tunneld.dropin.checks import OptionsError
 from tunneld.dropin.flagtable import flags_of, options, read
 from tunneld.dropin.klogflags import KlogOptions
 from tunneld.dropin.logs import configure_logs
 from tunneld.dropin.pflag import FlagError
 from tunneld.dropin.usage import usage
+from tunneld.limits import give_memory_back, raise_limit
 
 log = structlog.get_logger(__name__)
 
@@ -81,6 +81,7 @@ def _serve(program: Program[OptionsT], chosen: OptionsT) -> int:
     for warning in warnings:
         log.warning(warning)
     raise_limit()
+    give_memory_back()
     try:
         return trio.run(program.serve, chosen)
     except BaseExceptionGroup as group:
