@@ -43,8 +43,8 @@ async def connected(world: World, agent: Call, cid: int = 1) -> AsyncIterator[Pl
         await answer(agent, cid)
         assert await receive(peer, len(ESTABLISHED)) == ESTABLISHED
         yield peer
-    if not agent.stream.ended and not agent.stream.error:
-        await agent.send(close_rsp(cid))
+        if not agent.stream.ended and not agent.stream.error:
+            await agent.send(close_rsp(cid))
 
 
 async def cut(peer: PlainPeer) -> bool:

@@ -1,5 +1,6 @@
 """konnectivity's agents and clients for a server of ours: the `h2` library, protobuf by hand."""
 
+import socket
 import ssl
 import struct
 from collections.abc import AsyncIterator
@@ -274,6 +275,11 @@ class GrpcClient(H2Client):
         about = [("agentid", agent_id), ("agentidentifiers", identifiers)]
         return await self.call("/AgentService/Connect", *about, *metadata)
 
+    async def cut_off(self) -> None:
+        """End the connection without a word of HTTP/2 or TLS."""
+        async with self._sending:
+            self.peer.stream.socket.shutdown(socket.SHUT_WR)
+
     def _on_event(self, event: h2.events.Event) -> None:
         match event:
             case h2.events.TrailersReceived():
@@ -394,7 +400,7 @@ async def leave(front: Call, how: str) -> None:
         case "reset":
             front.reset()
         case "close":
-            await front.client.peer.stream.send_eof()
+            await front.client.cut_off()
 
 
 # -- the server -------------------------------------------------------------------------------

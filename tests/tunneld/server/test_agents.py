@@ -8,7 +8,7 @@ import h2.settings
 import msgspec
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.tunneld.peers import ESTABLISHED, open_tls, open_unix, receive_all
 from tests.tunneld.server.konnectivitypeers import (
@@ -258,8 +258,8 @@ async def test_an_agent_that_goes_while_its_token_is_checked_does_not_join(
             case "end":
                 await call.end()
             case "close":
-                await client.peer.stream.send_eof()
-        await world.until(lambda: True)
+                await client.cut_off()
+        await wait_all_tasks_blocked()
         tokens.answer.set()
         await world.until(lambda: not world.server.telemetry.grpc_connections[CONNECT])
         assert not world.server.agents()

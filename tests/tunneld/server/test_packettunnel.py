@@ -255,7 +255,7 @@ async def test_an_agent_that_goes_takes_its_dials_and_connections_along(
                 case "reset":
                     agent.reset()
                 case "close":
-                    await agent.client.peer.stream.send_eof()
+                    await agent.client.cut_off()
             reply = await receive_all(waiting)
             assert reply.startswith(b"HTTP/1.1 502 Bad Gateway\r\n")
             assert reply.endswith(b"\r\n\r\nBackend context error: context canceled")
