@@ -10,7 +10,7 @@ from http import HTTPStatus
 
 import h11
 
-from tunneld.dialing import AGENT_TIMEOUT, NO_AGENT, DialError
+from tunneld.dialing import AGENT_TIMEOUT, NO_AGENT, TUNNEL_LOST, DialError
 
 MAX_HEAD = 64 * 1024
 """Octets of a request head."""
@@ -21,6 +21,7 @@ _UPSTREAM = {
         HTTPStatus.INTERNAL_SERVER_ERROR,
         "currently no tunnels available: No agent available",
     ),
+    TUNNEL_LOST: (HTTPStatus.BAD_GATEWAY, "Backend context error: context canceled\r\n"),
     AGENT_TIMEOUT: (
         HTTPStatus.GATEWAY_TIMEOUT,
         "Backend dial timeout: timed out waiting for backend dial\r\n",

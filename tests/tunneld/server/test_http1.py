@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunneld.dialing import NO_AGENT, REFUSED, DialError
+from tunneld.dialing import NO_AGENT, REFUSED, TUNNEL_LOST, DialError
 from tunneld.server.http1 import (
     ESTABLISHED,
     MAX_HEAD,
@@ -143,3 +143,11 @@ def test_the_reply_to_another_method_is_konnectivitys_and_no_body_for_head() -> 
 
 def test_replies_count_octets_not_characters() -> None:
     assert b"\r\nContent-Length: 3\r\n" in reply(HTTPStatus.OK, "π!")
+
+
+def test_a_lost_agent_is_worded_as_upstream_does_it_where_that_is_asked_for() -> None:
+    error = DialError(TUNNEL_LOST, "tunnel of agent home lost")
+    assert failed(error, "s").endswith(b"\r\n\r\ntunnel of agent home lost")
+    reply = failed(error, "s", as_upstream=True)
+    assert reply.startswith(b"HTTP/1.1 502 Bad Gateway\r\n")
+    assert reply.endswith(b"\r\n\r\nBackend context error: context canceled\r\n")
