@@ -6,6 +6,7 @@ other end of its relay; and back, `SocketEnd` → `StreamEnd.commit` → `Sessio
 """
 
 import contextvars
+import itertools
 import ssl
 import time
 from collections.abc import Callable
@@ -111,6 +112,8 @@ class Session:
         self._refill_at = 0.0
         self._heard = True
         self._pinged_at: float | None = None
+        self._probes: dict[bytes, Callable[[], None]] = {}
+        self._probe_numbers = itertools.count()
         self._peer_informed = False
         """Whether the peer knows that no new streams are taken."""
         self._finishing = False
@@ -162,6 +165,15 @@ class Session:
         # The peer may open streams until it sees this; so the end waits for its answer.
         self.connection.send_ping(_DRAIN_PING)
         self.kick()
+
+    def probe(self, answered: Callable[[], None]) -> None:
+        """Have ``answered`` called when the peer has read all that was said to it so far; never, if
+        the session ends before."""
+        if not self.over.is_set():
+            data = next(self._probe_numbers).to_bytes(8, "big")
+            self._probes[data] = answered
+            self.connection.send_ping(data)
+            self.kick()
 
     def refuse(self, reason: str) -> None:
         """Tell the peer why we want nothing to do with it, and end the session."""
@@ -323,6 +335,8 @@ class Session:
     def _ping_acknowledged(self, event: PingAcknowledged) -> None:
         if event.data == _DRAIN_PING:
             self._peer_informed = True
+        elif (answered := self._probes.pop(event.data, None)) is not None:
+            answered()
         elif self._pinged_at is not None:
             self.rtt = trio.current_time() - self._pinged_at
             self._pinged_at = None
@@ -391,10 +405,17 @@ class Session:
 
     def _cut_off(self) -> None:
         """End what still goes on, because we were told to; with a GOAWAY, as far as it goes."""
-        if not self.over.is_set():
-            self.connection.send_goaway()
-            self.flush()
-            self._end("cancelled")
+        if self.over.is_set():
+            return
+        self.connection.send_goaway()
+        try:
+            if self._transport.flush():
+                self._transport.send(self.connection.tx.waiting())
+                self.connection.sent()
+                self._transport.flush()
+        except OSError:
+            pass  # the peer is gone: it needs no word
+        self._end("cancelled")
 
     def _end_if_drained(self) -> None:
         """End once the last stream has, and what it said has been sent."""
@@ -415,6 +436,7 @@ class Session:
         self.over.set()
         self._error = error
         self._reactor.unregister(self._fd)
+        self._probes.clear()
         ends, self.ends = list(self.ends.values()), {}
         for end in ends:
             end.set_lost(error or "the session was closed")

@@ -39,6 +39,8 @@ from tunneld.telemetry import (
 
 log = structlog.get_logger(__name__)
 
+_LONGEST_WAIT = 1.0
+"""Seconds that a client gets to read the answer to its dial."""
 _REMINDER = 1.0
 _LAST_REMINDER = 8.0
 """Seconds after a connection's end, the first time and the last, doubled in between."""
@@ -150,8 +152,23 @@ class _Proxy:
         self._packets.send(DialResponse("", conn.id, request.random))
         if not self._packets.end.stream.can_send:
             self._telemetry.dial_failure_count[SEND_RESPONSE] += 1
-        self._hold.begin(dialled, None)
+        self._release_when_read(dialled)
         await Relay(channel, dialled).run()
+
+    def _release_when_read(self, dialled: DialledEnd) -> None:
+        """Begin the hold of the endpoint's first octets when the client has read the answer: that
+        it has is what a PING behind it tells, however busy the client's machine is."""
+
+        begun = False
+
+        def begin() -> None:
+            nonlocal begun
+            if not begun:
+                begun = True
+                self._hold.begin(dialled, None)
+
+        self._packets.end.session.probe(begin)
+        self._reactor.call_later(_LONGEST_WAIT, self, begin)
 
     def _forget(self) -> None:
         """The connection is over; what the client still says of it is no news."""
