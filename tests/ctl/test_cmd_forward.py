@@ -3,6 +3,7 @@ import signal
 import socket
 import struct
 from collections.abc import Callable, Iterator
+from queue import Queue
 from subprocess import Popen
 
 import pytest
@@ -79,11 +80,11 @@ def test_a_cut_connection_is_reset_towards_the_client(daemon: FakeDaemon, forwar
 def test_a_client_that_resets_is_a_reset_towards_the_endpoint(
     daemon: FakeDaemon, forward: Forward
 ) -> None:
-    told: list[tuple[int, bool]] = []
+    told: Queue[tuple[int, bool]] = Queue()
 
     def until_the_end(sock: socket.socket) -> None:
         sock.sendall(b"hello")
-        told.append(receive_into(sock, memoryview(bytearray(100))))
+        told.put(receive_into(sock, memoryview(bytearray(100))))
 
     daemon.answers["dial"] = Dial(until_the_end)
     process, address = forward()
@@ -94,7 +95,7 @@ def test_a_client_that_resets_is_a_reset_towards_the_endpoint(
     lines = [process.stderr.readline(), process.stderr.readline()]
     assert b"connected to 192.168.1.2:7" in lines[0]
     assert b"reset" in lines[1]
-    assert told == [(0, True)]
+    assert told.get(timeout=10) == (0, True)
 
 
 def test_the_listening_address_as_json(daemon: FakeDaemon, start: Start) -> None:
