@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.interop.konnectivity.cell import QUICK, Cell, Kind, make_cell
+from tests.interop.konnectivity.cell import QUICK, Cell, Kind, make_cell, make_client
 from tests.interop.konnectivity.clients import DialError
 from tests.interop.konnectivity.exchange import (
     IncompleteError,
@@ -24,7 +24,7 @@ from tests.interop.konnectivity.exchange import (
     post,
 )
 from tests.interop.konnectivity.nurseries import open_plain_nursery
-from tests.interop.konnectivity.programs import Maker, World
+from tests.interop.konnectivity.programs import Maker, Mode, Server, World
 from tests.interop.konnectivity.steps import (
     ENDLESS,
     answers,
@@ -193,3 +193,29 @@ async def test_an_agent_that_drains_keeps_what_it_has_and_gets_no_more(cell: Cel
             await cell.agent.ready()
             other.kill()
             await until_true(partial(answers, cell, target.address))
+
+
+@pytest.mark.parametrize(
+    ("mode", "kind", "reason"),
+    [(Mode.GRPC, Kind.CONNECT_TLS, "505"), (Mode.CONNECT, Kind.SINGLE_USE, "unknown")],
+)
+def test_a_mode_that_our_server_is_given_restricts_it(
+    certificates: Path, tmp_path: Path, mode: Mode, kind: Kind, reason: str
+) -> None:
+    """Without one, as in the cells, it speaks both on one port."""
+    world = World(tmp_path, certificates)
+    server = Server(world, Maker.OURS, mode)
+    client = make_client(world, server, kind)
+
+    async def refused() -> DialError:
+        await server.started()
+        with pytest.raises(DialError) as info:
+            await client.dial("127.0.0.1:1", 1)
+        return info.value
+
+    try:
+        server.start()
+        assert trio.run(refused).reason == reason
+    finally:
+        client.close()
+        server.kill()

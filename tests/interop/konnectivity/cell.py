@@ -1,6 +1,6 @@
 """One cell of the matrix: a server, an agent, and a kind of client."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from tests.interop.konnectivity.build import go_programs
@@ -31,6 +31,7 @@ class Cell:
     agent: Agent
     client: Client
     kind: Kind
+    more_agents: list[Agent] = field(default_factory=list)
 
     async def start(self) -> None:
         self.server.start()
@@ -40,8 +41,8 @@ class Cell:
         await self.agent.ready()
 
     def another_agent(self, name: str, *, agent_id: str = "", flags: tuple[str, ...] = ()) -> Agent:
-        """Not started yet."""
-        return Agent(
+        """Not started yet; it ends with the cell."""
+        agent = Agent(
             self.world,
             self.agent.maker,
             self.server.agent_port,
@@ -49,10 +50,13 @@ class Cell:
             name=name,
             flags=flags,
         )
+        self.more_agents.append(agent)
+        return agent
 
     def stop(self) -> None:
         self.client.close()
-        self.agent.kill()
+        for agent in (self.agent, *self.more_agents):
+            agent.kill()
         self.server.kill()
 
 
