@@ -322,13 +322,20 @@ class Control(Sending):
             raise protocol_error(f"PING on stream {stream_id}")
         if len(payload) != 8:
             raise frame.size_error("PING", len(payload), "8")
+        if flags & Flag.ACK:
+            self._ping_acknowledged(payload)
+            return
         if self.data_frames_sent == self._data_frames_at_ping:
             self._allowances.spend(Work.PING)
         self._data_frames_at_ping = self.data_frames_sent
-        if flags & Flag.ACK:
-            self.on_event(PingAcknowledged(payload))
-        else:
-            self._reply(frame.serialize(FrameType.PING, Flag.ACK, 0, payload))
+        self._reply(frame.serialize(FrameType.PING, Flag.ACK, 0, payload))
+
+    def _ping_acknowledged(self, payload: bytes) -> None:
+        if self._unanswered_pings:
+            self._unanswered_pings -= 1
+        else:  # an answer to nothing
+            self._allowances.spend(Work.PING)
+        self.on_event(PingAcknowledged(payload))
 
     def _goaway(self, flags: int, stream_id: int, payload: bytes) -> None:
         if stream_id:

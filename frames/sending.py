@@ -84,6 +84,7 @@ class Sending:
         self._reader = BlockReader(self.limits)
         self._allowances = Allowances(self.limits.rates)
         self._queued_replies = 0
+        self._unanswered_pings = 0
         self._ids = StreamIds(role)
         self._peer_streams = 0
         """How many of ``streams`` the peer opened."""
@@ -119,6 +120,7 @@ class Sending:
         self._require_not_closed()
         if len(data) != 8:
             raise LocalProtocolError(f"PING of {len(data)} octets, must be 8")
+        self._unanswered_pings += 1
         self.tx.append(frame.serialize(FrameType.PING, 0, 0, data))
 
     def drain(self) -> None:

@@ -104,7 +104,7 @@ def under_test(limits: Limits) -> tuple[BufferedConnection, Peer]:
 @pytest.mark.parametrize(("work", "flood"), FLOODS.values(), ids=FLOODS)
 def test_a_flood_ends_the_connection_once_its_allowance_is_spent(work: Work, flood: Flood) -> None:
     side, peer = under_test(Limits(rates=((work, Rate(BURST, 1)),)))
-    free = 1 if work is Work.PING else 0  # the first, as if DATA had gone out before it
+    free = flood is FLOODS["PING"][1]  # the first, as if DATA had gone out before it
     assert turns_survived(side, peer, flood) == BURST + free
 
 
@@ -217,6 +217,18 @@ MANY = 12_000
 
 def drain(side: BufferedConnection) -> None:
     side.data_to_send()
+
+
+def test_answers_to_our_own_pings_are_no_flood_and_leave_the_peer_its_own() -> None:
+    side, _ = under_test(Limits())
+    stream = side.connection.streams[1]
+    side.connection.send_headers(stream, OK)
+    for _ in range(MANY):
+        side.connection.send_data(stream, b"answer")
+        side.connection.send_ping(b"have you")
+        side.receive_data(ping(ack=True) + ping() + window_update(0, 6) + window_update(1, 6))
+        drain(side)
+    assert stream.can_receive
 
 
 def test_a_ping_for_each_round_trip_is_no_flood() -> None:
