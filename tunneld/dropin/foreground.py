@@ -80,13 +80,16 @@ async def run_role(
     Raises:
       StartError: the role cannot run.
     """
+    failed: ExceptionGroup[RoleError] | None = None
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_drain, host, stop, drain_timeout, nursery.cancel_scope)
             await role.run(task_status)
             nursery.cancel_scope.cancel()
     except* RoleError as group:
-        raise StartError(f"{failure} {reason_of(group)}") from group
+        failed = group  # what is raised right here, the first releases of Python 3.11 wrap
+    if failed is not None:
+        raise StartError(f"{failure} {reason_of(failed)}") from failed
 
 
 async def _drain(

@@ -85,7 +85,7 @@ async def test_a_request_that_has_ended_already_is_carried(world: World) -> None
     async with http2(world) as client:
         stream = await client.connect(f"127.0.0.1:{port}", end_stream=True)
         assert await receive_all(stream) == b"all the same"
-        assert not world.server.conns()
+        await world.until(lambda: not world.server.conns())
     await world.at_rest()
 
 
