@@ -52,7 +52,7 @@ class PacketUser(Protocol):
         """Payload came, never empty; ``data`` is valid for the call alone.
 
         Returns:
-          Octets of it that are not to be credited yet: `PacketStream.credit` follows for them.
+          Octets of it that are not to be credited yet: `PacketStream.release` follows for them.
         """
 
     def on_packet(self, packet: Packet) -> None:
