@@ -1,7 +1,7 @@
 """Two ends of a stream of packets over a socket pair, and relays of its connections."""
 
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -272,3 +272,49 @@ def carry(pair: PacketPair, other: Other, channel: ChannelEnd) -> Ended:
     relay = Relay(other, cast(FrameEnd, channel))
     pair.pair.nursery.start_soon(run_relay, relay, ended)
     return ended
+
+
+class Alone:
+    """Shares a stream with one connection, which must take what comes."""
+
+    def is_alone(self) -> bool:
+        return True
+
+    def overran(self) -> None:
+        raise AssertionError("overran")
+
+    def withholds(self, change: int) -> None:
+        raise AssertionError("withholds")
+
+
+class CarriedOne:
+    """A connection of id 1, carried between the stream's peer and ``other``.
+
+    Args:
+      make: makes the channel; it gets what is to be called when the connection is over.
+    """
+
+    def __init__(
+        self, pair: PacketPair, other: Other, make: Callable[[Callable[[], None]], ChannelEnd]
+    ) -> None:
+        self.pair = pair
+        self.closed = 0
+        self.other = other
+        self.channel = pair.user.channels[1] = make(self._on_closed)
+        self.ended: Ended = carry(pair, other, self.channel)
+
+    def _on_closed(self) -> None:
+        self.closed += 1
+        del self.pair.user.channels[1]
+
+    async def peer_says(self, *packets: Packet) -> None:
+        self.pair.peer.send(*packets)
+        await wait_all_tasks_blocked()
+
+    async def said(self) -> list[Packet]:
+        return await self.pair.said()
+
+    @property
+    def over(self) -> bool:
+        assert self.closed == int(self.ended.event.is_set())
+        return self.ended.event.is_set()

@@ -6,51 +6,22 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from frames.packet import CloseRequest, CloseResponse, Data, Packet
-from tests.tunneld.packetpair import Other, PacketPair, carry, open_packets
-from tests.tunneld.sessionpair import Ended
+from frames.packet import CloseRequest, CloseResponse, Data
+from tests.tunneld.packetpair import Alone, CarriedOne, Other, PacketPair, open_packets
 from tunneld.agent.endpointchannel import EndpointChannel
 
 
-class Nobody:
-    """Shares the stream."""
+class Carried(CarriedOne):
+    """``other`` is the endpoint."""
 
-    def is_alone(self) -> bool:
-        return True
-
-    def overran(self) -> None:
-        raise AssertionError("overran")
-
-    def withholds(self, change: int) -> None:
-        raise AssertionError("withholds")
-
-
-class Carried:
-    """A connection of id 1; ``other`` is the endpoint."""
+    channel: EndpointChannel
 
     def __init__(self, pair: PacketPair) -> None:
-        self.pair = pair
-        self.closed = 0
-        self.channel = EndpointChannel(pair.packets, 1, pair.reactor, self._on_closed, Nobody())
-        pair.user.channels[1] = self.channel
-        self.other = Other()
-        self.ended: Ended = carry(pair, self.other, self.channel)
-
-    def _on_closed(self) -> None:
-        self.closed += 1
-        del self.pair.user.channels[1]
-
-    async def server_says(self, *packets: Packet) -> None:
-        self.pair.peer.send(*packets)
-        await wait_all_tasks_blocked()
-
-    async def said(self) -> list[Packet]:
-        return await self.pair.said()
-
-    @property
-    def over(self) -> bool:
-        assert self.closed == int(self.ended.event.is_set())
-        return self.ended.event.is_set()
+        super().__init__(
+            pair,
+            Other(),
+            lambda closed: EndpointChannel(pair.packets, 1, pair.reactor, closed, Alone()),
+        )
 
 
 @pytest.fixture
@@ -72,7 +43,7 @@ async def test_a_close_is_answered_at_once_if_the_endpoint_has_all(
     pair: PacketPair, autojump_clock: MockClock
 ) -> None:
     carried = await begun(pair)
-    await carried.server_says(Data(1, b"question", ""), CloseRequest(1))
+    await carried.peer_says(Data(1, b"question", ""), CloseRequest(1))
     assert await carried.said() == [CloseResponse("", 1)]
     assert carried.other.got == b"question"
     assert carried.other.ended
@@ -89,7 +60,7 @@ async def test_a_close_waits_for_the_endpoint_to_take_what_came(
 ) -> None:
     carried = await begun(pair)
     carried.other.taking = False
-    await carried.server_says(Data(1, bytes(50_000), ""), CloseRequest(1))
+    await carried.peer_says(Data(1, bytes(50_000), ""), CloseRequest(1))
     await trio.sleep(9)
     assert await carried.said() == []
     carried.other.take(49_999)
@@ -107,7 +78,7 @@ async def test_an_endpoint_that_takes_nothing_is_not_waited_for_longer(
 ) -> None:
     carried = await begun(pair)
     carried.other.taking = False
-    await carried.server_says(Data(1, bytes(50_000), ""), CloseRequest(1))
+    await carried.peer_says(Data(1, bytes(50_000), ""), CloseRequest(1))
     await trio.sleep(10.1)
     assert await carried.said() == [CloseResponse("", 1)]
     assert carried.over
@@ -119,7 +90,7 @@ async def test_an_endpoint_that_is_reset_when_the_server_closes_is_no_error_ther
 ) -> None:
     carried = await begun(pair)
     carried.other.taking = False
-    await carried.server_says(Data(1, bytes(50_000), ""), CloseRequest(1))
+    await carried.peer_says(Data(1, bytes(50_000), ""), CloseRequest(1))
     carried.other.relay.fail("endpoint: Connection reset by peer")
     assert await carried.said() == [CloseResponse("", 1)]
     assert carried.over
@@ -128,7 +99,7 @@ async def test_an_endpoint_that_is_reset_when_the_server_closes_is_no_error_ther
 async def test_data_behind_the_close_is_dropped(pair: PacketPair) -> None:
     carried = await begun(pair)
     carried.other.taking = False
-    await carried.server_says(Data(1, b"before", ""), CloseRequest(1), Data(1, b"behind", ""))
+    await carried.peer_says(Data(1, b"before", ""), CloseRequest(1), Data(1, b"behind", ""))
     carried.other.take()
     assert carried.other.got == b"before"
     assert await carried.said() == [CloseResponse("", 1)]
@@ -151,7 +122,7 @@ async def test_an_endpoint_that_ends_may_take_what_came_before(
 ) -> None:
     carried = await begun(pair)
     carried.other.taking = False
-    await carried.server_says(Data(1, bytes(50_000), ""))
+    await carried.peer_says(Data(1, bytes(50_000), ""))
     carried.other.say(end=True)
     assert await carried.said() == [CloseResponse("", 1)]
     await trio.sleep(9)
@@ -167,9 +138,9 @@ async def test_what_the_server_says_of_a_closed_connection_is_answered_as_upstre
 ) -> None:
     carried = await begun(pair)
     carried.other.taking = False
-    await carried.server_says(Data(1, bytes(50_000), ""))
+    await carried.peer_says(Data(1, bytes(50_000), ""))
     carried.other.say(end=True)
-    await carried.server_says(Data(1, b"more", ""), CloseRequest(1))
+    await carried.peer_says(Data(1, b"more", ""), CloseRequest(1))
     assert await carried.said() == [
         CloseResponse("", 1),
         CloseResponse("unrecognized connectID", 1),

@@ -6,57 +6,28 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from frames.packet import CloseRequest, CloseResponse, Data, Packet
-from tests.tunneld.packetpair import Other, PacketPair, carry, open_packets
-from tests.tunneld.sessionpair import Ended
+from frames.packet import CloseRequest, CloseResponse, Data
+from tests.tunneld.packetpair import Alone, CarriedOne, Other, PacketPair, open_packets
 from tunneld.server.dialledchannel import DialledChannel
 from tunneld.telemetry import Histogram
 
 GRACE = 2.0
 
 
-class Nobody:
-    """Shares the stream."""
+class Carried(CarriedOne):
+    """``other`` is at the client's end."""
 
-    def is_alone(self) -> bool:
-        return True
-
-    def overran(self) -> None:
-        raise AssertionError("overran")
-
-    def withholds(self, change: int) -> None:
-        raise AssertionError("withholds")
-
-
-class Carried:
-    """A connection of id 1; ``other`` is at the client's end."""
+    channel: DialledChannel
 
     def __init__(self, pair: PacketPair, grace: float) -> None:
-        self.pair = pair
-        self.closed = 0
         self.writes = Histogram([1.0])
-        self.channel = DialledChannel(
-            pair.packets, 1, pair.reactor, self._on_closed, Nobody(), grace, self.writes
+        super().__init__(
+            pair,
+            Other(),
+            lambda closed: DialledChannel(
+                pair.packets, 1, pair.reactor, closed, Alone(), grace, self.writes
+            ),
         )
-        pair.user.channels[1] = self.channel
-        self.other = Other()
-        self.ended: Ended = carry(pair, self.other, self.channel)
-
-    def _on_closed(self) -> None:
-        self.closed += 1
-        del self.pair.user.channels[1]
-
-    async def agent_says(self, *packets: Packet) -> None:
-        self.pair.peer.send(*packets)
-        await wait_all_tasks_blocked()
-
-    async def said(self) -> list[Packet]:
-        return await self.pair.said()
-
-    @property
-    def over(self) -> bool:
-        assert self.closed == int(self.ended.event.is_set())
-        return self.ended.event.is_set()
 
 
 @pytest.fixture
@@ -82,13 +53,13 @@ async def test_a_client_that_ends_is_answered_until_the_endpoint_is_silent(
     assert await carried.said() == [Data(1, b"question", "")]
     for _ in range(5):
         await trio.sleep(GRACE - 0.5)
-        await carried.agent_says(Data(1, b"answer", ""))
+        await carried.peer_says(Data(1, b"answer", ""))
     assert await carried.said() == []
     await trio.sleep(GRACE + 0.5)  # it was asked in mid-silence, and asks again
     await trio.sleep(GRACE)
     assert await carried.said() == [CloseRequest(1)]
     assert not carried.over
-    await carried.agent_says(Data(1, b"!", ""), CloseResponse("", 1))
+    await carried.peer_says(Data(1, b"!", ""), CloseResponse("", 1))
     assert carried.other.got == b"answer" * 5 + b"!"
     assert carried.other.ended
     assert carried.over
@@ -101,7 +72,7 @@ async def test_an_agent_that_is_done_within_the_grace_is_asked_for_nothing(
 ) -> None:
     carried = await begun(pair)
     carried.other.say(end=True)
-    await carried.agent_says(Data(1, b"answer", ""), CloseResponse("", 1))
+    await carried.peer_says(Data(1, b"answer", ""), CloseResponse("", 1))
     assert carried.over
     assert carried.ended.error is None
     await trio.sleep(60)
@@ -163,7 +134,7 @@ async def test_an_answer_is_one_though_the_client_takes_its_time(
     carried = await begun(pair, grace=0)
     carried.other.taking = False
     carried.other.say(end=True)
-    await carried.agent_says(Data(1, bytes(50_000), ""), CloseResponse("", 1))
+    await carried.peer_says(Data(1, bytes(50_000), ""), CloseResponse("", 1))
     await trio.sleep(60)
     assert not carried.over
     carried.other.take()
@@ -177,7 +148,7 @@ async def test_an_answer_is_one_though_the_client_takes_its_time(
 
 async def test_an_agent_that_ends_is_asked_for_nothing(pair: PacketPair) -> None:
     carried = await begun(pair)
-    await carried.agent_says(Data(1, b"banner", ""), CloseResponse("", 1))
+    await carried.peer_says(Data(1, b"banner", ""), CloseResponse("", 1))
     assert carried.other.got == b"banner"
     assert carried.other.ended
     assert not carried.over
@@ -192,7 +163,7 @@ async def test_a_client_that_does_not_end_then_is_ended(
     pair: PacketPair, autojump_clock: MockClock
 ) -> None:
     carried = await begun(pair)
-    await carried.agent_says(CloseResponse("", 1))
+    await carried.peer_says(CloseResponse("", 1))
     await trio.sleep(0.9)
     assert not carried.over
     await trio.sleep(0.2)
@@ -206,7 +177,7 @@ async def test_a_client_that_does_not_end_then_may_still_take_its_octets(
 ) -> None:
     carried = await begun(pair)
     carried.other.taking = False
-    await carried.agent_says(Data(1, bytes(50_000), ""), CloseResponse("", 1))
+    await carried.peer_says(Data(1, bytes(50_000), ""), CloseResponse("", 1))
     await trio.sleep(30)
     assert not carried.over
     carried.other.take()
@@ -220,7 +191,7 @@ async def test_what_waits_for_an_agent_that_has_ended_is_dropped() -> None:
         pair.peer.crediting = False
         carried = await begun(pair)
         carried.other.push(bytes(5_000), end=True)
-        await carried.agent_says(CloseResponse("", 1))
+        await carried.peer_says(CloseResponse("", 1))
         await wait_all_tasks_blocked()
         assert carried.other.credited == 5_000
         carried.pair.peer.open_window(10_000)
@@ -230,7 +201,7 @@ async def test_what_waits_for_an_agent_that_has_ended_is_dropped() -> None:
 
 async def test_an_error_of_the_agent_s_is_one(pair: PacketPair) -> None:
     carried = await begun(pair)
-    await carried.agent_says(Data(1, b"half", ""), CloseResponse("endpoint: reset", 1))
+    await carried.peer_says(Data(1, b"half", ""), CloseResponse("endpoint: reset", 1))
     assert carried.over
     assert carried.ended.error == "agent: endpoint: reset"
     assert carried.other.got == b"half"
@@ -247,7 +218,7 @@ async def test_ends_that_cross_are_no_error(pair: PacketPair) -> None:
     carried = await begun(pair, grace=0)
     carried.other.say(end=True)
     assert await carried.said() == [CloseRequest(1)]
-    await carried.agent_says(CloseResponse("", 1), CloseResponse("Unknown connectID", 1))
+    await carried.peer_says(CloseResponse("", 1), CloseResponse("Unknown connectID", 1))
     assert carried.over
     assert carried.ended.error is None
 
@@ -255,14 +226,14 @@ async def test_ends_that_cross_are_no_error(pair: PacketPair) -> None:
 async def test_an_error_in_answer_to_a_close_is_none(pair: PacketPair) -> None:
     carried = await begun(pair, grace=0)
     carried.other.say(end=True)
-    await carried.agent_says(CloseResponse("Unknown connectID", 1))
+    await carried.peer_says(CloseResponse("Unknown connectID", 1))
     assert carried.over
     assert carried.ended.error is None
 
 
 async def test_data_behind_the_agent_s_end_is_dropped(pair: PacketPair) -> None:
     carried = await begun(pair)
-    await carried.agent_says(CloseResponse("", 1), Data(1, b"late", ""))
+    await carried.peer_says(CloseResponse("", 1), Data(1, b"late", ""))
     assert carried.other.got == b""
     assert pair.uncredited == 0
 
@@ -298,9 +269,9 @@ async def test_a_tunnel_that_is_lost_in_any_state_ends_it(
 
 async def test_how_long_the_client_takes_is_observed(pair: PacketPair) -> None:
     carried = await begun(pair)
-    await carried.agent_says(Data(1, b"taken at once", ""))
+    await carried.peer_says(Data(1, b"taken at once", ""))
     carried.other.taking = False
-    await carried.agent_says(Data(1, b"taken", ""), Data(1, b"together", ""))
+    await carried.peer_says(Data(1, b"taken", ""), Data(1, b"together", ""))
     assert sum(carried.writes.counts) == 1
     carried.other.take(5)
     assert sum(carried.writes.counts) == 1

@@ -6,42 +6,28 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from frames.packet import CloseRequest, CloseResponse, Data, Packet
-from tests.tunneld.packetpair import Other, PacketPair, carry, open_packets
-from tests.tunneld.sessionpair import Ended
+from frames.packet import CloseRequest, CloseResponse, Data
+from tests.tunneld.packetpair import CarriedOne, Other, PacketPair, open_packets
 from tunneld.server.frontchannel import FrontChannel
 from tunneld.telemetry import PROXY, ServerTelemetry
 
 
-class Carried:
-    """A connection of id 1; ``other`` leads to the endpoint."""
+class Carried(CarriedOne):
+    """``other`` leads to the endpoint."""
+
+    channel: FrontChannel
+    other: "Dialled"
 
     def __init__(self, pair: PacketPair) -> None:
-        self.pair = pair
-        self.closed = 0
-        self.other = Dialled()
         self.telemetry = ServerTelemetry()
-        self.channel = FrontChannel(
-            pair.packets, 1, pair.reactor, self._on_closed, self.other, self.telemetry
+        other = Dialled()
+        super().__init__(
+            pair,
+            other,
+            lambda closed: FrontChannel(
+                pair.packets, 1, pair.reactor, closed, other, self.telemetry
+            ),
         )
-        pair.user.channels[1] = self.channel
-        self.ended: Ended = carry(pair, self.other, self.channel)
-
-    def _on_closed(self) -> None:
-        self.closed += 1
-        del self.pair.user.channels[1]
-
-    async def client_says(self, *packets: Packet) -> None:
-        self.pair.peer.send(*packets)
-        await wait_all_tasks_blocked()
-
-    async def said(self) -> list[Packet]:
-        return await self.pair.said()
-
-    @property
-    def over(self) -> bool:
-        assert self.closed == int(self.ended.event.is_set())
-        return self.ended.event.is_set()
 
 
 class Dialled(Other):
@@ -108,7 +94,7 @@ async def test_its_octets_wait_for_the_client_and_the_close_for_them() -> None:
 async def test_a_close_that_crosses_the_client_s_is_said_once(pair: PacketPair) -> None:
     carried = await begun(pair)
     carried.other.push(end=True)
-    await carried.client_says(CloseRequest(1))
+    await carried.peer_says(CloseRequest(1))
     assert await carried.said() == [CloseResponse("", 1)]
 
 
@@ -117,7 +103,7 @@ async def test_an_endpoint_that_ended_without_taking_all_is_waited_for_in_bounds
 ) -> None:
     carried = await begun(pair)
     carried.other.taking = False
-    await carried.client_says(Data(1, bytes(10_000), ""))
+    await carried.peer_says(Data(1, bytes(10_000), ""))
     carried.other.push(b"that is enough", end=True)
     assert await carried.said() == [Data(1, b"that is enough", ""), CloseResponse("", 1)]
     assert not carried.over
@@ -131,7 +117,7 @@ async def test_an_endpoint_that_ended_without_taking_all_is_waited_for_in_bounds
 
 async def test_a_client_that_closes_gets_what_the_endpoint_still_says(pair: PacketPair) -> None:
     carried = await begun(pair)
-    await carried.client_says(Data(1, b"question", ""), CloseRequest(1))
+    await carried.peer_says(Data(1, b"question", ""), CloseRequest(1))
     assert carried.other.got == b"question"
     assert carried.other.ended
     assert carried.other.hung_up == 1
@@ -145,7 +131,7 @@ async def test_a_client_that_closes_is_answered_within_a_second(
     pair: PacketPair, autojump_clock: MockClock
 ) -> None:
     carried = await begun(pair)
-    await carried.client_says(CloseRequest(1))
+    await carried.peer_says(CloseRequest(1))
     await trio.sleep(0.9)
     assert await carried.said() == []
     await trio.sleep(0.2)
@@ -158,7 +144,7 @@ async def test_a_client_that_closes_is_answered_though_the_tunnel_is_lost(
     pair: PacketPair, autojump_clock: MockClock
 ) -> None:
     carried = await begun(pair)
-    await carried.client_says(CloseRequest(1))
+    await carried.peer_says(CloseRequest(1))
     carried.other.relay.fail("tunnel of agent demo lost: ended")
     assert await carried.said() == [CloseResponse("tunnel of agent demo lost: ended", 1)]
     assert carried.over
@@ -168,7 +154,7 @@ async def test_a_client_that_closes_is_answered_though_the_tunnel_is_lost(
 
 async def test_data_behind_its_close_is_dropped(pair: PacketPair) -> None:
     carried = await begun(pair)
-    await carried.client_says(CloseRequest(1), Data(1, bytes(50_000), ""), CloseRequest(1))
+    await carried.peer_says(CloseRequest(1), Data(1, bytes(50_000), ""), CloseRequest(1))
     assert carried.other.got == b""
     assert carried.other.hung_up == 1
     assert pair.uncredited == 0
@@ -228,7 +214,7 @@ async def test_one_long_message_waits_as_a_whole(pair: PacketPair) -> None:
     carried = await begun(pair)
     carried.other.taking = False
     octets = bytes(range(256)) * 8_000
-    await carried.client_says(Data(1, octets, ""))
+    await carried.peer_says(Data(1, octets, ""))
     assert carried.other.got == octets
     assert pair.uncredited > 0
     carried.other.take()
@@ -266,13 +252,13 @@ async def test_a_client_that_waits_for_the_endpoint_is_counted(pair: PacketPair)
     carried = await begun(pair)
     full = carried.telemetry.full_receive_channels
     carried.other.taking = False
-    await carried.client_says(Data(1, bytes(10 * 32_768), ""))
+    await carried.peer_says(Data(1, bytes(10 * 32_768), ""))
     assert full[PROXY] == 0
-    await carried.client_says(Data(1, bytes(1), ""), Data(1, bytes(1), ""))
+    await carried.peer_says(Data(1, bytes(1), ""), Data(1, bytes(1), ""))
     assert full[PROXY] == 1
     carried.other.take(2)
     assert full[PROXY] == 0
-    await carried.client_says(Data(1, bytes(1), ""))
+    await carried.peer_says(Data(1, bytes(1), ""))
     assert full[PROXY] == 1
     carried.other.relay.fail("broken")
     assert full[PROXY] == 0
