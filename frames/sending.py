@@ -11,16 +11,14 @@ from frames import frame
 from frames.blocks import BlockReader, BlockWriter
 from frames.errors import ErrorCode, LocalProtocolError
 from frames.events import Event, Headers
-from frames.frame import MAX_STREAM_ID, MAX_WINDOW, Flag, FrameType
+from frames.frame import HEADER_SIZE, MAX_STREAM_ID, MAX_WINDOW, Flag, FrameType
 from frames.headers import check_request, check_response, check_trailers, list_size, ours
 from frames.limits import Allowances, Limits
 from frames.settings import DEFAULT_WINDOW, DEFAULTS, MIN_MAX_FRAME, LocalSettings, Setting
 from frames.stream import Stream, StreamInput, StreamState
 from frames.streamids import Role, StreamIds
-from frames.transmit import DATA_LIMIT, TransmitBuffer
+from frames.transmit import TransmitBuffer
 from frames.window import WindowBudget
-
-_ROOM = DATA_LIMIT - frame.HEADER_SIZE
 
 
 class ConnectionState(Enum):
@@ -220,7 +218,8 @@ class Sending:
     def data_room(self, stream: Stream) -> int:
         """Octets of DATA that may be written for ``stream`` now: the least of buffer, windows
         and the peer's frame size; 0 if none."""
-        room = _ROOM - self.tx.length
+        tx = self.tx
+        room = tx.limit - HEADER_SIZE - tx.length
         if room > stream.send_window:
             room = stream.send_window
         if room > self.send_window:

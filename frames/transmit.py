@@ -1,9 +1,12 @@
 """What a connection owes to the wire, in order."""
 
+import mmap
+from typing import TypeAlias
+
 from frames.frame import HEADER, HEADER_SIZE, Flag
 
-DATA_LIMIT = 256 * 1024
-"""Octets in the buffer above which no more DATA is taken: two frames of the largest useful size."""
+DATA_LIMIT = 1024 * 1024
+"""Octets in the buffer above which no more DATA is taken, at most."""
 _RESERVE = 16 * 1024
 """Room kept for control frames, so that they fit however much DATA waits."""
 _CAPACITY = DATA_LIMIT + _RESERVE
@@ -12,7 +15,9 @@ _END_STREAM = Flag.END_STREAM.value
 _NO_VIEW = memoryview(b"")
 _pack_header = HEADER.pack_into
 
-_spare: list[bytearray] = []
+Buffer: TypeAlias = bytearray | mmap.mmap
+
+_spare: list[Buffer] = []
 """Buffers given back: a process holds as many as were in use at once, not one for each idle
 connection."""
 
@@ -23,18 +28,21 @@ class TransmitBuffer:
     Takes a buffer when the first octet comes and gives it back when all have left.
     """
 
-    __slots__ = ("_buffer", "_view", "length")
+    __slots__ = ("_buffer", "_view", "length", "limit")
 
     def __init__(self) -> None:
-        self._buffer: bytearray | None = None
+        self._buffer: Buffer | None = None
         self._view = _NO_VIEW
         self.length = 0
         """Octets waiting."""
+        self.limit = DATA_LIMIT
+        """Octets above which no more DATA is taken, `DATA_LIMIT` at most; whoever knows the
+        transport may lower it."""
 
     @property
     def room(self) -> int:
         """Octets of DATA payload that fit, its frame header counted off; may be negative."""
-        return DATA_LIMIT - HEADER_SIZE - self.length
+        return self.limit - HEADER_SIZE - self.length
 
     def append(self, octets: bytes) -> None:
         """Add whole control frames; grows the buffer if it must."""
@@ -72,7 +80,8 @@ class TransmitBuffer:
 
     def _make_room(self, needed: int) -> None:
         if needed <= _CAPACITY:
-            buffer = _spare.pop() if _spare else bytearray(_CAPACITY)
+            # Mapped, so that of a buffer that never fills only the pages in use cost anything.
+            buffer: Buffer = _spare.pop() if _spare else mmap.mmap(-1, _CAPACITY, mmap.MAP_PRIVATE)
         else:
             buffer = bytearray(max(needed, 2 * len(self._view)))
         view = memoryview(buffer)
@@ -81,7 +90,7 @@ class TransmitBuffer:
         _give_back(outgrown)
 
 
-def _give_back(buffer: bytearray | None) -> None:
+def _give_back(buffer: Buffer | None) -> None:
     """Keep a buffer of the usual size for whoever needs one next."""
     if buffer is not None and len(buffer) == _CAPACITY and len(_spare) < _MAX_SPARE:
         _spare.append(buffer)

@@ -34,6 +34,9 @@ _MAX_STRETCH = 0.002
 the sockets are."""
 _SPIN = 200e-6
 """Seconds to look for more work before parking, while the gaps are shorter than that."""
+_LONG_TURN = 100e-6
+"""Seconds; after a turn of that length parking costs little, and looking would take the processor
+from whoever is to send more."""
 _LONGEST_GAP = 0.01
 """Seconds; a longer gap counts as this much, so that a burst is recognised after an idle hour."""
 
@@ -191,8 +194,8 @@ class Reactor:
             events = poll(0, _MAX_EVENTS)
             if events or self._next_turn:
                 self._turn(events)
-                now = time.monotonic()
-                give_up = now + spin
+                began, now = now, time.monotonic()
+                give_up = now + spin if now - began < _LONG_TURN else now
             elif now < give_up:
                 os.sched_yield()
                 now = time.monotonic()

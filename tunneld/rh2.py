@@ -4,8 +4,9 @@ from frames import Limits, Rate, Setting, Work
 from frames.limits import DEFAULT_RATES
 
 ALPN = "rh2"
-MAX_FRAME = 128 * 1024
-"""Octets of a DATA frame between our own ends; larger ones gain nothing."""
+MAX_FRAME = 1024 * 1024
+"""Octets of a DATA frame between our own ends: as many as a transmit buffer holds. What costs is
+each turn, not each octet."""
 
 SETTINGS: dict[int, int] = {
     Setting.MAX_FRAME_SIZE: MAX_FRAME,

@@ -13,12 +13,8 @@ from tunneld.relay import Source
 
 MIN_FRAME = 16 * 1024
 """Octets of room below which a source waits for more: small frames cost as much as large ones."""
-_FEW = 4
-_SHARED_FRAME = 32 * 1024
-"""Octets that each source may send in a round of more than a `_FEW`: so much most of them have at
-hand, so equal turns are equal shares."""
-_WHOLE_FRAME = 1 << 24
-"""More than any frame has."""
+_MOST_SHARES = 10
+"""Into how many shares a buffer is divided at most: smaller frames cost more."""
 
 
 class Waiter(Protocol):
@@ -54,7 +50,7 @@ class SendQueue:
         self._starved: list[Waiter] = []
         """For the connection's window."""
         self._serving = False
-        self._share = _WHOLE_FRAME
+        self._share = 0
         """Octets that each may send in the round that is under way."""
         self._serve_due = False
 
@@ -104,7 +100,7 @@ class SendQueue:
         """Let those who wait send in turn, while there is room. What they send makes the session
         flush, and that comes back here."""
         self._serve_due = False
-        self._share = _SHARED_FRAME if len(self._waiting) > _FEW else _WHOLE_FRAME
+        self._share = self._connection.tx.limit // min(len(self._waiting) or 1, _MOST_SHARES)
         for _ in range(len(self._waiting)):
             if not self._waiting or self._connection.tx.room < MIN_FRAME:
                 return

@@ -31,14 +31,14 @@ from frames import (
     WindowBudget,
     WindowOpened,
 )
+from tunneld.lookahead import Lookahead
 from tunneld.reactor import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, Reactor
 from tunneld.sendqueue import SendQueue
 from tunneld.streamend import Response, StreamEnd
 from tunneld.transport.base import WOULD_BLOCK, Transport
 from tunneld.transport.stream import linger
 
-_READ_SIZE = 256 * 1024
-_READS_PER_TURN = 4
+_READ_SIZE = 1024 * 1024
 _MAX_KEPT = 64 * 1024
 _REFILL = 1.0
 """Seconds between the refills of what the peer may do over time."""
@@ -120,6 +120,9 @@ class Session:
         """Whether the session ends with what is yet to be sent."""
         self._error: str | None = None
         self._peer_gone = False
+        self._handed = 0
+        """Octets that the transport was given."""
+        self._lookahead = Lookahead(self.connection.tx)
 
     # -- life ---------------------------------------------------------------------------------
 
@@ -237,35 +240,30 @@ class Session:
         self._read()
 
     def _read(self) -> None:
-        for _ in range(_READS_PER_TURN):
-            if self.over.is_set() or not self._read_once():
-                return
-        if self._transport.has_pending and not self._read_due:
-            self._read_due = True
-            self._reactor.call_next_turn(self, self._read_on)
-
-    def _read_on(self) -> None:
-        self._read_due = False
-        self._read()
-
-    def _read_once(self) -> bool:
-        """Read and parse one buffer full; whether there is more at once."""
+        """Read and parse one buffer full; the rest comes in the next turn."""
+        if self.over.is_set():
+            return
         kept = len(self._kept)
         _plain[:kept] = self._kept
         try:
             size = self._transport.receive_into(_plain[kept : kept + _READ_SIZE])
         except ssl.SSLError as exc:
             self._end(f"TLS: {exc.reason or exc}")
-            return False
+            return
         except OSError as exc:
             self._lose(exc.strerror or str(exc))
-            return False
+            return
         if size > 0:
             self._parse(kept + size)
-            return size == _READ_SIZE or self._transport.has_pending
-        if size != WOULD_BLOCK:
+            if self._transport.has_pending and not self._read_due:
+                self._read_due = True
+                self._reactor.call_next_turn(self, self._read_on)
+        elif size != WOULD_BLOCK:
             self._lose(None if self.connection.drained else "the peer closed the connection")
-        return False
+
+    def _read_on(self) -> None:
+        self._read_due = False
+        self._read()
 
     def _parse(self, length: int) -> None:
         """Parse ``length`` octets of the shared buffer."""
@@ -385,10 +383,15 @@ class Session:
         transport, connection = self._transport, self.connection
         try:
             done = transport.flush()
-            if done and connection.tx.length:
+            if done and (size := connection.tx.length):
                 transport.send(connection.tx.waiting())
                 connection.sent()
                 done = transport.flush()
+                self._handed += size
+                if not done:
+                    self._lookahead.blocked(self._handed - transport.unsent, time.monotonic())
+                elif size > connection.tx.limit >> 1:
+                    self._lookahead.flowed()
         except OSError as exc:
             self._lose(exc.strerror or str(exc))
             return

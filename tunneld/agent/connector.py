@@ -10,7 +10,7 @@ from tunneld.agent.link import PATIENCE
 from tunneld.session import SessionError
 from tunneld.transport.base import tune_tunnel
 from tunneld.transport.stream import connect_tcp, handshake
-from tunneld.transport.tls import TlsTransport
+from tunneld.transport.tls import LARGEST_CHUNK, TlsTransport
 
 HTTP2 = "h2"
 """What a konnectivity server picks."""
@@ -49,7 +49,11 @@ class Connector:
         sock = await connect_tcp(self.server.host, self.server.port)
         tune_tunnel(sock)
         transport = TlsTransport(
-            sock, self._context, server_side=False, server_hostname=self.server_name
+            sock,
+            self._context,
+            server_side=False,
+            server_hostname=self.server_name,
+            chunk=LARGEST_CHUNK,
         )
         try:
             await handshake(transport)

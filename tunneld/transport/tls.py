@@ -14,9 +14,12 @@ from typing import cast
 from tunneld.transport.base import WOULD_BLOCK, abort_socket
 from tunneld.transport.records import RecordTracker
 
-_CIPHER_CHUNK = 256 * 1024
-_PLAIN_CHUNK = 128 * 1024
+LARGEST_CHUNK = 1024 * 1024
+"""Octets, of a tunnel, where every turn counts."""
+_CHUNK = 256 * 1024
 _RECORD = 16 * 1024
+_HEADROOM = 64
+"""Octets for the framing of one record; it takes another 22 for each of 16 KiB."""
 
 
 class _Shut(Enum):
@@ -27,7 +30,7 @@ class _Shut(Enum):
     DONE = 2
 
 
-_cipher = memoryview(bytearray(_CIPHER_CHUNK))
+_cipher = memoryview(bytearray(LARGEST_CHUNK + (LARGEST_CHUNK >> 8) + _HEADROOM))
 """Shared by all transports of the process: it holds octets only within one call."""
 
 
@@ -38,11 +41,14 @@ class TlsTransport:
     without one is an error, unless ``fin_is_end``.
 
     Args:
+      chunk: octets that are decrypted or encrypted at once, at most. OpenSSL keeps buffers of that
+        size as long as the connection lives.
       fin_is_end: whether a FIN between two records is an end too. Many programs end like that
         (Python's ssl among them), and Go takes it for one; amid a record it is always an error.
     """
 
     __slots__ = (
+        "_chunk",
         "_cipher_plain",
         "_cipher_unsent",
         "_early",
@@ -66,8 +72,10 @@ class TlsTransport:
         server_side: bool,
         server_hostname: str | None = None,
         fin_is_end: bool = False,
+        chunk: int = _CHUNK,
     ) -> None:
         self.sock = sock
+        self._chunk = chunk
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self.tls = context.wrap_bio(
@@ -104,7 +112,7 @@ class TlsTransport:
             self._send_cipher()
             if complete:
                 return True
-            filled = self._fill()
+            filled = self._fill(_RECORD)
             if filled == WOULD_BLOCK:
                 return False
             if not filled:
@@ -115,13 +123,16 @@ class TlsTransport:
             return self._take_early(view)
         if self._eof:
             return 0
-        if not self._more and not self._incoming.pending:
-            filled = self._fill()
-            if filled == WOULD_BLOCK:
-                return WOULD_BLOCK
-            if not filled:
-                self._end_without_notice()
-                return 0
+        if self._more or self._incoming.pending:
+            size = self._decrypt(view)
+            if size != WOULD_BLOCK:  # else it was a part of a record
+                return size
+        filled = self._fill(min(max(len(view), _RECORD), self._chunk))
+        if filled == WOULD_BLOCK:
+            return WOULD_BLOCK
+        if not filled:
+            self._end_without_notice()
+            return 0
         return self._decrypt(view)
 
     @property
@@ -131,8 +142,15 @@ class TlsTransport:
     def send(self, data: memoryview) -> None:
         if self._cipher_unsent is not None or self._queue:
             self._queue += data
-        else:
-            self._encrypt(data)
+            return
+        start, chunk = 0, self._chunk
+        while len(data) - start > chunk:
+            self._encrypt(data[start : start + chunk])
+            start += chunk
+            if not self._send_cipher():
+                self._queue += data[start:]
+                return
+        self._encrypt(data[start:])
 
     def flush(self) -> bool:
         while self._send_cipher():
@@ -141,8 +159,8 @@ class TlsTransport:
                     self._shut = _Shut.DONE
                     self.sock.shutdown(socket.SHUT_WR)
                 return True
-            chunk = self._queue[:_PLAIN_CHUNK]
-            del self._queue[:_PLAIN_CHUNK]
+            chunk = self._queue[: self._chunk]
+            del self._queue[: self._chunk]
             self._encrypt(memoryview(chunk))
         return False
 
@@ -172,10 +190,11 @@ class TlsTransport:
     def abort(self) -> None:
         abort_socket(self.sock)
 
-    def _fill(self) -> int:
-        """One read of the socket into the TLS object."""
+    def _fill(self, wanted: int) -> int:
+        """One read of the socket into the TLS object: records with some ``wanted`` octets, one
+        record at least. More than the caller has room for would be kept for many connections."""
         try:
-            size = self.sock.recv_into(_cipher)
+            size = self.sock.recv_into(_cipher, wanted + (wanted >> 8) + _HEADROOM)
         except BlockingIOError:
             return WOULD_BLOCK
         octets = _cipher[:size]
