@@ -6,7 +6,7 @@ import resource
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 """Of mallopt(3)."""
-_LARGE = 2 << 20
+_LARGE = 1 << 20
 """Octets from which on a buffer is mapped by itself, and so goes back to the system when it is
 freed. The buffers that bulk transfers use and free in every turn are smaller."""
 _SPARE = 8 << 20

@@ -35,10 +35,12 @@ from tunneld.lookahead import Lookahead
 from tunneld.reactor import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, Reactor
 from tunneld.sendqueue import SendQueue
 from tunneld.streamend import Response, StreamEnd
-from tunneld.transport.base import WOULD_BLOCK, Transport
+from tunneld.transport.base import Transport
 from tunneld.transport.stream import linger
 
 _READ_SIZE = 1024 * 1024
+_BULK = 128 * 1024
+"""Octets that make another read in the same turn worth it."""
 _MAX_KEPT = 64 * 1024
 _REFILL = 1.0
 """Seconds between the refills of what the peer may do over time."""
@@ -240,26 +242,36 @@ class Session:
         self._read()
 
     def _read(self) -> None:
-        """Read and parse one buffer full; the rest comes in the next turn."""
+        """Read and parse a buffer full; the rest comes in the next turn."""
         if self.over.is_set():
             return
-        kept = len(self._kept)
-        _plain[:kept] = self._kept
-        try:
-            size = self._transport.receive_into(_plain[kept : kept + _READ_SIZE])
-        except ssl.SSLError as exc:
-            self._end(f"TLS: {exc.reason or exc}")
+        transport, failure = self._transport, None
+        start = end = len(self._kept)
+        _plain[:start] = self._kept
+        while True:
+            try:
+                size = transport.receive_into(_plain[end:])
+            except OSError as exc:
+                failure = exc
+                break
+            if size <= 0:
+                break
+            end += size
+            if size < _BULK or _READ_SIZE - end < _BULK:
+                break
+        if end > start:
+            self._parse(end)
+        if self.over.is_set():
             return
-        except OSError as exc:
-            self._lose(exc.strerror or str(exc))
-            return
-        if size > 0:
-            self._parse(kept + size)
-            if self._transport.has_pending and not self._read_due:
-                self._read_due = True
-                self._reactor.call_next_turn(self, self._read_on)
-        elif size != WOULD_BLOCK:
+        if isinstance(failure, ssl.SSLError):
+            self._end(f"TLS: {failure.reason or failure}")
+        elif failure is not None:
+            self._lose(failure.strerror or str(failure))
+        elif not size:
             self._lose(None if self.connection.drained else "the peer closed the connection")
+        elif transport.has_pending and not self._read_due:
+            self._read_due = True
+            self._reactor.call_next_turn(self, self._read_on)
 
     def _read_on(self) -> None:
         self._read_due = False

@@ -10,7 +10,7 @@ from tunneld.agent.link import PATIENCE
 from tunneld.session import SessionError
 from tunneld.transport.base import tune_tunnel
 from tunneld.transport.stream import connect_tcp, handshake
-from tunneld.transport.tls import LARGEST_CHUNK, TlsTransport
+from tunneld.transport.tls import TlsTransport
 
 HTTP2 = "h2"
 """What a konnectivity server picks."""
@@ -53,7 +53,6 @@ class Connector:
             self._context,
             server_side=False,
             server_hostname=self.server_name,
-            chunk=LARGEST_CHUNK,
         )
         try:
             await handshake(transport)

@@ -28,7 +28,7 @@ from tunneld.streamend import StreamEnd
 from tunneld.telemetry import CONNECT, ServerTelemetry
 from tunneld.transport.base import tune_tunnel
 from tunneld.transport.stream import handshake, linger
-from tunneld.transport.tls import LARGEST_CHUNK, TlsTransport
+from tunneld.transport.tls import TlsTransport
 
 log = structlog.get_logger(__name__)
 
@@ -83,7 +83,7 @@ class AgentServer:
     async def serve(self, context: ssl.SSLContext, sock: socket.socket) -> None:
         """One agent's connection, from its handshake to its end."""
         peer = peer_of(sock)
-        transport = TlsTransport(sock, context, server_side=True, chunk=LARGEST_CHUNK)
+        transport = TlsTransport(sock, context, server_side=True)
         try:
             tune_tunnel(sock)
             with trio.fail_after(self._timeout):

@@ -7,6 +7,7 @@
 import errno
 import socket
 import ssl
+from collections import deque
 from collections.abc import Callable
 from enum import Enum
 from typing import cast
@@ -14,9 +15,9 @@ from typing import cast
 from tunneld.transport.base import WOULD_BLOCK, abort_socket
 from tunneld.transport.records import RecordTracker
 
-LARGEST_CHUNK = 1024 * 1024
-"""Octets, of a tunnel, where every turn counts."""
 _CHUNK = 256 * 1024
+"""Octets that are in OpenSSL's buffers at once, at most: it keeps them, grown to that size, for as
+long as the connection lives."""
 _RECORD = 16 * 1024
 _HEADROOM = 64
 """Octets for the framing of one record; it takes another 22 for each of 16 KiB."""
@@ -30,7 +31,7 @@ class _Shut(Enum):
     DONE = 2
 
 
-_cipher = memoryview(bytearray(LARGEST_CHUNK + (LARGEST_CHUNK >> 8) + _HEADROOM))
+_cipher = memoryview(bytearray(_CHUNK + (_CHUNK >> 8) + _HEADROOM))
 """Shared by all transports of the process: it holds octets only within one call."""
 
 
@@ -41,23 +42,21 @@ class TlsTransport:
     without one is an error, unless ``fin_is_end``.
 
     Args:
-      chunk: octets that are decrypted or encrypted at once, at most. OpenSSL keeps buffers of that
-        size as long as the connection lives.
       fin_is_end: whether a FIN between two records is an end too. Many programs end like that
         (Python's ssl among them), and Go takes it for one; amid a record it is always an error.
     """
 
     __slots__ = (
-        "_chunk",
-        "_cipher_plain",
-        "_cipher_unsent",
+        "_blocked",
+        "_cipher",
         "_early",
+        "_encrypted",
         "_eof",
         "_incoming",
         "_more",
         "_outgoing",
-        "_plain_waiting",
         "_queue",
+        "_queued",
         "_records",
         "_shut",
         "sock",
@@ -72,20 +71,22 @@ class TlsTransport:
         server_side: bool,
         server_hostname: str | None = None,
         fin_is_end: bool = False,
-        chunk: int = _CHUNK,
     ) -> None:
         self.sock = sock
-        self._chunk = chunk
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self.tls = context.wrap_bio(
             self._incoming, self._outgoing, server_side=server_side, server_hostname=server_hostname
         )
-        self._cipher_unsent: memoryview | None = None
-        """Records the socket has not taken; while there are some, nothing more is encrypted."""
-        self._cipher_plain = 0
-        self._plain_waiting = 0
-        self._queue = bytearray()
+        self._cipher: list[bytes | memoryview] = []
+        """Records that are to be sent, before those in ``_outgoing``."""
+        self._blocked = False
+        """Whether the socket has not taken all of them; until it has, nothing is encrypted."""
+        self._encrypted = 0
+        """Octets of ours in records that have not all been taken."""
+        self._queue: deque[bytearray] = deque()
+        """Octets that are not encrypted yet, in pieces of no more than `_CHUNK`."""
+        self._queued = 0
         self._early = bytearray()
         self._records = RecordTracker() if fin_is_end else None
         self._more = False
@@ -127,7 +128,7 @@ class TlsTransport:
             size = self._decrypt(view)
             if size != WOULD_BLOCK:  # else it was a part of a record
                 return size
-        filled = self._fill(min(max(len(view), _RECORD), self._chunk))
+        filled = self._fill(min(max(len(view), _RECORD), _CHUNK))
         if filled == WOULD_BLOCK:
             return WOULD_BLOCK
         if not filled:
@@ -140,17 +141,10 @@ class TlsTransport:
         return self._more or bool(self._early)
 
     def send(self, data: memoryview) -> None:
-        if self._cipher_unsent is not None or self._queue:
-            self._queue += data
-            return
-        start, chunk = 0, self._chunk
-        while len(data) - start > chunk:
-            self._encrypt(data[start : start + chunk])
-            start += chunk
-            if not self._send_cipher():
-                self._queue += data[start:]
-                return
-        self._encrypt(data[start:])
+        if self._blocked or self._queue:
+            self._keep(data)
+        else:
+            self._encrypt(data)
 
     def flush(self) -> bool:
         while self._send_cipher():
@@ -159,14 +153,14 @@ class TlsTransport:
                     self._shut = _Shut.DONE
                     self.sock.shutdown(socket.SHUT_WR)
                 return True
-            chunk = self._queue[: self._chunk]
-            del self._queue[: self._chunk]
-            self._encrypt(memoryview(chunk))
+            piece = self._queue.popleft()
+            self._queued -= len(piece)
+            self._encrypt(memoryview(piece))
         return False
 
     @property
     def unsent(self) -> int:
-        return self._cipher_plain + self._plain_waiting + len(self._queue)
+        return self._encrypted + self._queued
 
     def send_eof(self) -> bool:
         # OpenSSL's second SSL_shutdown, which Python always makes, fails on application data
@@ -211,11 +205,22 @@ class TlsTransport:
             raise ConnectionResetError(errno.ECONNRESET, "connection closed amid a TLS record")
         self._eof = True
 
+    def _keep(self, data: memoryview) -> None:
+        """Queue octets: in pieces, as one array that grows is copied as it does."""
+        self._queued += len(data)
+        if self._queue and len(self._queue[-1]) + len(data) <= _RECORD:
+            self._queue[-1] += data
+            return
+        for start in range(0, len(data), _CHUNK):
+            self._queue.append(bytearray(data[start : start + _CHUNK]))
+
     def _encrypt(self, data: memoryview) -> None:
-        self._plain_waiting += len(data)
-        written = self.tls.write(data)
-        while written < len(data):
-            written += self.tls.write(data[written:])
+        self._encrypted += len(data)
+        while len(data) > _CHUNK:
+            self.tls.write(data[:_CHUNK])
+            self._cipher.append(self._outgoing.read())
+            data = data[_CHUNK:]
+        self.tls.write(data)
 
     def _decrypt(self, view: memoryview) -> int:
         # With a buffer it returns a length, whatever the stubs say.
@@ -260,21 +265,23 @@ class TlsTransport:
 
     def _send_cipher(self) -> bool:
         """Send records; whether all have left."""
-        while True:
-            data = self._cipher_unsent
-            if data is None:
-                if not self._outgoing.pending:
-                    return True
-                data = memoryview(self._outgoing.read())
-                self._cipher_plain, self._plain_waiting = self._plain_waiting, 0
-                if self._shut is _Shut.DONE:  # an answer of TLS itself: it has nobody to go to
-                    return True
+        cipher = self._cipher
+        if self._outgoing.pending:
+            if self._shut is _Shut.DONE:  # an answer of TLS itself: it has nobody to go to
+                self._outgoing.read()
+                return True
+            cipher.append(self._outgoing.read())
+        if cipher:
             try:
-                sent = self.sock.send(data)
+                sent = self.sock.send(cipher[0]) if len(cipher) == 1 else self.sock.sendmsg(cipher)
             except BlockingIOError:
                 sent = 0
-            if sent < len(data):
-                self._cipher_unsent = data[sent:]
+            while cipher and sent >= len(cipher[0]):
+                sent -= len(cipher.pop(0))
+            if cipher:
+                cipher[0] = memoryview(cipher[0])[sent:]
+                self._blocked = True
                 return False
-            self._cipher_unsent = None
-            self._cipher_plain = 0
+            self._blocked = False
+            self._encrypted = 0
+        return True
