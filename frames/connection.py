@@ -119,7 +119,10 @@ class Connection(Control):
                 stream = self._account(stream_id, length, length, ends)
                 if stop <= end:
                     if stream is not None:
-                        self._deliver(stream, data[body:stop], ends)
+                        if ends or stream.receiver is None:
+                            self._deliver(stream, data[body:stop], ends)
+                        else:
+                            stream.receiver(data[body:stop], False)
                     pos = stop
                 else:
                     self._begin_rest(stream, stop - end, 0, ends)
@@ -146,6 +149,15 @@ class Connection(Control):
         if self._unacked >= self._window_size >> 1:
             self._credit_connection()
         stream = self.streams.get(stream_id)
+        if (
+            stream is not None
+            and stream.takes_data
+            and payload <= length <= stream.receive_window
+            and payload
+            and stream.body_left is None
+        ):  # all but always
+            stream.receive_window -= length
+            return stream
         try:
             if stream is None:
                 self._unwanted(stream_id)

@@ -276,11 +276,17 @@ class Sending:
             self.commit_data(stream, 0, end_stream=True)
         return taken
 
-    def consume(self, stream: Stream, size: int) -> None:
-        """Credit the peer with ``size`` octets that have been used up; half a window at a time."""
+    def consume(self, stream: Stream, size: int) -> bool:
+        """Credit the peer with ``size`` octets that have been used up; half a window at a time.
+
+        Returns:
+          Whether it was time for that, so that there is something to send.
+        """
         stream.unacked += size
-        if stream.unacked >= stream.window_size >> 1:
-            self._credit(stream)
+        if stream.unacked < stream.window_size >> 1:
+            return False
+        self._credit(stream)
+        return True
 
     def reset_stream(self, stream: Stream, code: ErrorCode) -> None:
         """Abort: the peer gets RST_STREAM, and nothing more comes to the receiver."""

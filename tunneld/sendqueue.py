@@ -22,10 +22,6 @@ class Waiter(Protocol):
 
     stream: Stream
 
-    @property
-    def is_waiting(self) -> bool:
-        """Whether a `resume` is due to it."""
-
     def block(self, source: Source) -> None:
         """Remember whom `resume` is for."""
 
@@ -55,10 +51,8 @@ class SendQueue:
         self._serve_due = False
 
     def room(self, waiter: Waiter, source: Source, least: int = 1) -> int:
-        """Octets of DATA that ``waiter`` may send now, ``least`` or more; with 0, ``source`` is
-        resumed later."""
-        if waiter.is_waiting:
-            return 0
+        """Octets of DATA that ``waiter``, which does not wait yet, may send now, ``least`` or more;
+        with 0, ``source`` is resumed later."""
         if self._serving or not self._waiting:
             room = self._connection.data_room(waiter.stream)
             if room >= least and (room >= MIN_FRAME or self._connection.tx.room >= MIN_FRAME):

@@ -109,7 +109,8 @@ class Session:
         """What requests run in: the reactor's own context knows no role to log for."""
         self._events = EPOLLIN
         self._kept = b""
-        self._dirty = False
+        self.is_dirty = False
+        """Whether `flush` is due."""
         self._read_due = False
         self._refill_at = 0.0
         self._heard = True
@@ -384,12 +385,12 @@ class Session:
 
     def kick(self) -> None:
         """Something is to be sent: flush when this turn ends, or now."""
-        if not self._dirty:
-            self._dirty = True
+        if not self.is_dirty:
+            self.is_dirty = True
             self._reactor.mark_dirty(self)
 
     def flush(self) -> None:
-        self._dirty = False
+        self.is_dirty = False
         if self.over.is_set():
             return
         transport, connection = self._transport, self.connection

@@ -186,7 +186,9 @@ class SocketEnd:
             return
         try:
             done = self._transport.flush()
-            credit = self._taken - self._transport.unsent - self._credited
+            credit = self._taken - self._credited
+            if not done:
+                credit -= self._transport.unsent
             if done and self._finish is _Finish.REQUESTED:
                 self._finish = _Finish.SENT
                 done = self._transport.send_eof()
@@ -196,7 +198,9 @@ class SocketEnd:
         if credit:
             self._credited += credit
             self._peer.credit(credit)
-        self._watch(self._events & ~EPOLLOUT if done else self._events | EPOLLOUT)
+        events = self._events & ~EPOLLOUT if done else self._events | EPOLLOUT
+        if events != self._events or not self._registered:
+            self._watch(events)
         if done and self._finish is _Finish.SENT:
             self._finish = _Finish.DONE
             self._relay.way_ended()

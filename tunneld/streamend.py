@@ -50,11 +50,13 @@ class StreamEnd:
         "sent",
         "stream",
         "trailers",
+        "view",
     )
 
     def __init__(self, session: "Session", stream: Stream) -> None:
         self._session = session
         self._queue = session.queue
+        self.view = session.connection.tx.payload_view
         self.stream = stream
         self.arrived = trio.Event()
         """Set when `response` or `lost` is."""
@@ -192,16 +194,16 @@ class StreamEnd:
         if self._outbox:  # which waits for room already
             self._blocked_source = source
             return 0
+        if self._blocked_source is not None or self._outbox:
+            return 0  # a `resume` is due
         return self._queue.room(self, source, least)
-
-    def view(self, size: int) -> memoryview:
-        return self._session.connection.tx.payload_view(size)
 
     def commit(self, size: int) -> None:
         self.sent += size
         session = self._session
         session.connection.commit_data(self.stream, size)
-        session.kick()
+        if not session.is_dirty:
+            session.kick()
         if self._held_until is not None and self.sent > self._held_until:
             self.release()
 
@@ -256,10 +258,8 @@ class StreamEnd:
         return taken
 
     def credit(self, size: int) -> None:
-        session = self._session
-        session.connection.consume(self.stream, size)
-        if session.connection.tx.length:
-            session.kick()
+        if self._session.connection.consume(self.stream, size):
+            self._session.kick()
 
     def hang_up(self) -> None:
         """Nothing to do beyond the half-close: the endpoint's own end is waited for."""
@@ -308,11 +308,6 @@ class StreamEnd:
         self._tell_reader()
         if self._relay is not None and self._held_until is None:
             self._hand_over()
-
-    @property
-    def is_waiting(self) -> bool:
-        """Whether a `resume` is due to somebody."""
-        return self._blocked_source is not None or bool(self._outbox)
 
     def block(self, source: Source) -> None:
         """Remember whom `resume` is for."""

@@ -37,7 +37,7 @@ class Sender:
 
     def send(self) -> None:
         """One frame, if there is room; else the queue comes back to us."""
-        if not self.left:
+        if not self.left or self.blocked:
             return
         size = min(self.world.queue.room(self, self), self.left)
         if size:

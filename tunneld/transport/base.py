@@ -24,9 +24,8 @@ class Transport(Protocol):
     def receive_into(self, view: memoryview) -> int:
         """Octets read into ``view``; 0 at the end of the stream, `WOULD_BLOCK` if none now."""
 
-    @property
-    def has_pending(self) -> bool:
-        """Whether `receive_into` has more that the socket's readiness does not show."""
+    has_pending: bool
+    """Whether `receive_into` has more that the socket's readiness does not show."""
 
     def send(self, data: memoryview) -> None:
         """Take over all of ``data``; `flush` brings it out."""

@@ -26,13 +26,10 @@ class LocalTransport(PlainTransport):
                 size, self._is_reset = receive_into(self.sock, view)
             except BlockingIOError:
                 return WOULD_BLOCK
+            self.has_pending = self._is_reset
         if self._is_reset and not size:
             raise ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
         return size
-
-    @property
-    def has_pending(self) -> bool:
-        return self._is_reset
 
     def abort(self) -> None:
         send_reset(self.sock)

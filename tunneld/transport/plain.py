@@ -8,10 +8,11 @@ from tunneld.transport.base import WOULD_BLOCK, abort_socket
 class PlainTransport:
     """See `tunneld.transport.base.Transport`. What the socket does not take is copied."""
 
-    __slots__ = ("_kept", "sock")
+    __slots__ = ("_kept", "has_pending", "sock")
 
     def __init__(self, sock: socket.socket) -> None:
         self.sock = sock
+        self.has_pending = False
         self._kept = bytearray()
 
     def receive_into(self, view: memoryview) -> int:
@@ -19,10 +20,6 @@ class PlainTransport:
             return self.sock.recv_into(view)
         except BlockingIOError:
             return WOULD_BLOCK
-
-    @property
-    def has_pending(self) -> bool:
-        return False
 
     def send(self, data: memoryview) -> None:
         sent = 0

@@ -53,12 +53,13 @@ class TlsTransport:
         "_encrypted",
         "_eof",
         "_incoming",
-        "_more",
         "_outgoing",
         "_queue",
         "_queued",
+        "_read",
         "_records",
         "_shut",
+        "has_pending",
         "sock",
         "tls",
     )
@@ -78,6 +79,8 @@ class TlsTransport:
         self.tls = context.wrap_bio(
             self._incoming, self._outgoing, server_side=server_side, server_hostname=server_hostname
         )
+        # With a buffer it returns a length, whatever the stubs say.
+        self._read = cast("Callable[[int, memoryview], int]", self.tls.read)
         self._cipher: list[bytes | memoryview] = []
         """Records that are to be sent, before those in ``_outgoing``."""
         self._blocked = False
@@ -89,7 +92,7 @@ class TlsTransport:
         self._queued = 0
         self._early = bytearray()
         self._records = RecordTracker() if fin_is_end else None
-        self._more = False
+        self.has_pending = False
         self._eof = False
         self._shut = _Shut.NOT_YET
 
@@ -120,29 +123,33 @@ class TlsTransport:
                 raise EOFError("the peer closed the connection amid the TLS handshake")
 
     def receive_into(self, view: memoryview) -> int:
-        if self._early:
-            return self._take_early(view)
-        if self._eof:
-            return 0
-        if self._more or self._incoming.pending:
-            size = self._decrypt(view)
+        if self.has_pending or self._incoming.pending:
+            if self._early:
+                return self._take_early(view)
+            size = WOULD_BLOCK if self._eof else self._decrypt(view)
             if size != WOULD_BLOCK:  # else it was a part of a record
                 return size
-        filled = self._fill(min(max(len(view), _RECORD), _CHUNK))
-        if filled == WOULD_BLOCK:
-            return WOULD_BLOCK
+        if self._eof:
+            self.has_pending = False
+            return 0
+        wanted = len(view)
+        if wanted < _RECORD:
+            wanted = _RECORD
+        elif wanted > _CHUNK:
+            wanted = _CHUNK
+        filled = self._fill(wanted)
+        if filled > 0:
+            return self._decrypt(view)
         if not filled:
             self._end_without_notice()
-            return 0
-        return self._decrypt(view)
-
-    @property
-    def has_pending(self) -> bool:
-        return self._more or bool(self._early)
+        return filled
 
     def send(self, data: memoryview) -> None:
         if self._blocked or self._queue:
             self._keep(data)
+        elif len(data) <= _CHUNK:
+            self._encrypted += len(data)
+            self.tls.write(data)
         else:
             self._encrypt(data)
 
@@ -165,12 +172,13 @@ class TlsTransport:
     def send_eof(self) -> bool:
         # OpenSSL's second SSL_shutdown, which Python always makes, fails on application data
         # that it finds; so what has come is decrypted first.
-        while self._incoming.pending or self._more:
+        while self._incoming.pending or self.has_pending:
             chunk = memoryview(bytearray(_RECORD))
             size = self._decrypt(chunk)
             if size <= 0:
                 break
             self._early += chunk[:size]
+        self.has_pending = bool(self._early)
         try:
             self.tls.unwrap()
         except (ssl.SSLWantReadError, ssl.SSLZeroReturnError):
@@ -223,19 +231,17 @@ class TlsTransport:
         self.tls.write(data)
 
     def _decrypt(self, view: memoryview) -> int:
-        # With a buffer it returns a length, whatever the stubs say.
-        read = cast("Callable[[int, memoryview], int]", self.tls.read)
-        incoming = self._incoming
+        read, incoming = self._read, self._incoming
         pos, limit = 0, len(view)
-        self._more = False
+        self.has_pending = False
         try:
             while pos < limit:
-                size = read(limit - pos, view[pos:])
+                size = read(limit - pos, view[pos:] if pos else view)
                 if not size:  # close_notify
                     self._eof = True
                     break
                 pos += size
-                if not incoming.pending and not self.tls.pending():
+                if not incoming.pending and (pos < limit or not self.tls.pending()):
                     return pos
         except ssl.SSLWantReadError:
             if self._outgoing.pending:  # an answer of TLS itself, to a key update for one
@@ -246,14 +252,13 @@ class TlsTransport:
         except ssl.SSLError:
             self._send_alert()
             raise
-        self._more = pos > 0
+        self.has_pending = pos > 0
         return pos
 
     def _take_early(self, view: memoryview) -> int:
         size = min(len(view), len(self._early))
         view[:size] = self._early[:size]
         del self._early[:size]
-        self._more = self._more or self._eof
         return size
 
     def _send_alert(self) -> None:
@@ -267,10 +272,9 @@ class TlsTransport:
         """Send records; whether all have left."""
         cipher = self._cipher
         if self._outgoing.pending:
-            if self._shut is _Shut.DONE:  # an answer of TLS itself: it has nobody to go to
-                self._outgoing.read()
-                return True
             cipher.append(self._outgoing.read())
+            if self._shut is _Shut.DONE:  # an answer of TLS itself: it has nobody to go to
+                cipher.clear()
         if cipher:
             try:
                 sent = self.sock.send(cipher[0]) if len(cipher) == 1 else self.sock.sendmsg(cipher)
