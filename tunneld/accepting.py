@@ -17,20 +17,30 @@ log = structlog.get_logger(__name__)
 
 _BACKLOG = 1024
 _ACCEPTS_PER_WAKE = 16
+_FD_PREFIX = "fd:"
 _PAUSE = 0.1
 """Seconds without accepting when descriptors have run out."""
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _GONE = frozenset({errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.EINTR})
 
 
-async def listen(address: str) -> list[socket.socket]:
-    """Non-blocking listening sockets for ``host:port`` or ``unix:/path``.
+class SharedListener(socket.socket):
+    """A listening socket that other processes accept from as well."""
 
+
+async def listen(address: str, *, reuse_port: bool = False) -> list[socket.socket]:
+    """Non-blocking listening sockets for ``host:port``, ``unix:/path``, or what `shared_address`
+    gave.
+
+    Args:
+      reuse_port: share TCP ports with other sockets that say so too.
     Raises:
       RoleError: not an address, or it cannot be listened on.
     """
     if address.startswith("unix:"):
-        return [_listen_unix(address)]
+        return [listen_unix(address)]
+    if address.startswith(_FD_PREFIX):
+        return [SharedListener(fileno=os.dup(int(address.removeprefix(_FD_PREFIX))))]
     host, port = parse_listen(address)
     try:
         infos = await trio.socket.getaddrinfo(
@@ -49,6 +59,8 @@ async def listen(address: str) -> list[socket.socket]:
         sockets.append(sock)
         try:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if reuse_port:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             if family == socket.AF_INET6:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             sock.bind(where)
@@ -63,7 +75,17 @@ async def listen(address: str) -> list[socket.socket]:
     return sockets
 
 
-def _listen_unix(address: str) -> socket.socket:
+def shared_address(listener: socket.socket) -> str:
+    """What a process that inherits ``listener`` under its number gives to `listen`."""
+    return f"{_FD_PREFIX}{listener.fileno()}"
+
+
+def listen_unix(address: str) -> socket.socket:
+    """A non-blocking listening socket for ``unix:/path``.
+
+    Raises:
+      RoleError: it cannot be listened on.
+    """
     path = address.removeprefix("unix:")
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -114,10 +136,13 @@ def name_of(family: int, name: object) -> str:
 
 
 def close_listener(sock: socket.socket) -> None:
-    """Stop listening; a UNIX socket's file goes away with it. Twice is harmless."""
+    """Stop listening; a UNIX socket's file goes away with it, unless others listen on. Twice is
+    harmless."""
     if sock.fileno() < 0:
         return
-    path = sock.getsockname() if sock.family == socket.AF_UNIX else ""
+    path = ""
+    if sock.family == socket.AF_UNIX and not isinstance(sock, SharedListener):
+        path = sock.getsockname()
     trio.lowlevel.notify_closing(sock)
     sock.close()
     if path:
@@ -133,9 +158,11 @@ async def accept_each(
 
     The handler owns the socket. When descriptors run out, connections wait in the backlog.
     """
+    # Of those who share a listener whoever is idle shall have the next connection.
+    at_once = 1 if isinstance(listener, SharedListener) else _ACCEPTS_PER_WAKE
     while True:
         await trio.lowlevel.wait_readable(listener)
-        for _ in range(_ACCEPTS_PER_WAKE):
+        for _ in range(at_once):
             try:
                 sock, _ = listener.accept()
             except BlockingIOError:

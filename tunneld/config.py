@@ -21,6 +21,7 @@ Seconds: TypeAlias = Annotated[float, Meta(gt=0)]
 TlsVersion: TypeAlias = Literal["1.2", "1.3"]
 Mode: TypeAlias = Literal["any", "grpc", "http-connect"]
 Strategy: TypeAlias = Literal["destHost", "defaultRoute", "default"]
+Processes: TypeAlias = Annotated[int, Meta(ge=1, le=64)]
 
 
 class _Table(Struct, frozen=True, forbid_unknown_fields=True, rename="kebab", kw_only=True):
@@ -65,6 +66,12 @@ class ServerConfig(_RoleTable, frozen=True, kw_only=True, tag="server"):
 
     frontends: tuple[Frontend, ...]
     tunnel: TunnelListener
+    processes: Processes = 1
+    """To spread the load over, one for each core say. Each is a server of its own, with an id of
+    its own; the kernel deals connections out to them, and agents connect to all of them."""
+    reuse_port: bool = False
+    """Whether TCP ports are shared with other servers of this host that say so too
+    (SO_REUSEPORT)."""
     server_id: str = ""
     """Unique for each server process; "" draws one at each start."""
     server_count: Annotated[int, Meta(ge=1)] = 1
@@ -110,6 +117,8 @@ class AgentConfig(_RoleTable, frozen=True, kw_only=True, tag="agent"):
     key: str = ""
     """"" shows no certificate, for servers that know their agents by a token."""
     ca: str
+    processes: Processes = 1
+    """To spread the load over; each has a tunnel of its own to each server."""
     server_name: str = ""
     """Name or address the server's certificate must show; "" takes it from ``server``."""
     agent_id: str = ""
@@ -181,6 +190,11 @@ KINDS: dict[str, type[RoleConfig]] = {
     "dns": DnsConfig,
 }
 """Table of a role by its ``kind``."""
+
+
+def processes_of(config: RoleConfig) -> int:
+    """How many processes run the role beside each other."""
+    return config.processes if isinstance(config, ServerConfig | AgentConfig) else 1
 
 
 def kind_of(config: RoleConfig) -> str:

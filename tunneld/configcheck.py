@@ -67,10 +67,13 @@ def _listeners(role: RoleConfig, path: str) -> list[tuple[str, str]]:
     if not isinstance(role, ServerConfig):
         return [(role.listen, join(path, "listen"))]
     frontends = enumerate(role.frontends)
-    return [
+    listeners = [
         *((each.listen, f"{path}.frontends[{index}].listen") for index, each in frontends),
         (role.tunnel.listen, f"{path}.tunnel.listen"),
     ]
+    if role.reuse_port:
+        return [each for each in listeners if each[0].startswith(UNIX_PREFIX)]
+    return listeners
 
 
 def _name_problems(name: str, path: str) -> Iterator[Problem]:
@@ -88,7 +91,15 @@ def _server_problems(role: ServerConfig, path: str) -> Iterator[Problem]:
     for index, frontend in enumerate(role.frontends):
         yield from _frontend_problems(frontend, f"{path}.frontends[{index}]")
     yield from _listener_problems(role.tunnel.listen, f"{path}.tunnel.listen")
+    if role.processes > 1:
+        yield from _shared_problems(role, path)
     yield from _tls_listener_problems(role.tunnel, f"{path}.tunnel")
+
+
+def _shared_problems(role: ServerConfig, path: str) -> Iterator[Problem]:
+    for listen, where in _listeners(role, path):
+        if listen.endswith(":0"):
+            yield Problem(where, f"{listen}: {role.processes} processes need a port to share")
 
 
 def _frontend_problems(frontend: Frontend, path: str) -> Iterator[Problem]:

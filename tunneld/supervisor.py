@@ -1,7 +1,8 @@
 """Where each of the daemon's roles runs, and starting, stopping and asking them.
 
 Roles without a namespace run in this process, those with one in their namespace's worker
-(`tunneld.workplace`). Starting and stopping go on whatever becomes of the client who asked.
+(`tunneld.workplace`), those of several processes in workers of their own (`tunneld.team`).
+Starting and stopping go on whatever becomes of the client who asked.
 """
 
 import os
@@ -16,13 +17,14 @@ import structlog
 import trio
 
 from ctl.messages import ControlError, Message
-from tunneld.config import RoleConfig, ServerConfig
+from tunneld.config import RoleConfig, ServerConfig, processes_of
 from tunneld.factories import FACTORIES, Factories
 from tunneld.localdial import encode_reply
 from tunneld.role import RoleState
 from tunneld.rolegroup import MAX_ROWS, RoleGroup, Row, open_role_group
 from tunneld.rolestatus import SETTLED, RoleStatus
 from tunneld.roster import Entry, Roster
+from tunneld.team import Team
 from tunneld.workplace import Premises, Workplace
 
 log = structlog.get_logger(__name__)
@@ -35,11 +37,14 @@ EnterNamespace: TypeAlias = Callable[[str], list[str]]
 `ControlError` when there is no such namespace."""
 
 
+Place: TypeAlias = Workplace | Team
+
+
 @dataclass(slots=True)
 class _Lodging:
-    """A workplace, and its task."""
+    """Where roles are at work, and its task."""
 
-    place: Workplace
+    place: Place
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     ended: trio.Event = field(default_factory=trio.Event)
 
@@ -143,19 +148,19 @@ class Supervisor:
 
     def row(self, entry: Entry) -> Message:
         """A role as the control protocol has it."""
-        namespace = entry.config.namespace
-        if namespace is None:
+        key = _lodging_of(entry.config)
+        if key is None:
             return entry.row(os.getpid())
-        lodging = self._lodgings.get(namespace)
+        lodging = self._lodgings.get(key)
         return entry.row(lodging.place.pid if lodging else None)
 
     async def agents(self) -> list[Row]:
         """Agents of all servers that answer."""
-        return await self._gather(self._group.agents(), Workplace.agents)
+        return await self._gather(self._group.agents(), lambda place: place.agents())
 
     async def conns(self) -> list[Row]:
         """Connections of all roles that answer."""
-        return await self._gather(self._group.conns(), Workplace.conns)
+        return await self._gather(self._group.conns(), lambda place: place.conns())
 
     async def dial(
         self, server: str | None, sock: socket.socket, host: str, port: int, reply: Message
@@ -173,12 +178,12 @@ class Supervisor:
         except ControlError:
             sock.close()
             raise
-        namespace = entry.config.namespace
+        key = _lodging_of(entry.config)
         reply["result"]["server"] = entry.name
-        if namespace is None:
+        if key is None:
             await self._group.dial(entry.name, sock, host, port, partial(encode_reply, reply))
         else:
-            await self._lodgings[namespace].place.dial(entry.name, sock, host, port, reply)
+            await self._lodgings[key].place.dial(entry.name, sock, host, port, reply)
 
     def _server(self, name: str | None) -> Entry:
         if name is not None:
@@ -198,9 +203,9 @@ class Supervisor:
         return running[0]
 
     async def _gather(
-        self, rows: list[Row], ask: Callable[[Workplace], Awaitable[list[Row]]]
+        self, rows: list[Row], ask: Callable[[Place], Awaitable[list[Row]]]
     ) -> list[Row]:
-        async def ask_one(place: Workplace) -> None:
+        async def ask_one(place: Place) -> None:
             rows.extend(await ask(place))
 
         async with trio.open_nursery() as nursery:
@@ -230,7 +235,7 @@ class Supervisor:
 
     async def _stop(self, entry: Entry) -> None:
         async with entry.turn:
-            lodging = self._lodgings.get(entry.config.namespace or "")
+            lodging = self._lodgings.get(_lodging_of(entry.config) or "")
             if lodging is not None:
                 await lodging.place.stop(entry.name)
             else:
@@ -246,33 +251,48 @@ class Supervisor:
                 nursery.start_soon(self._stop, entry)
         for entry in entries:
             self.roster.remove(entry)
-        used = {entry.config.namespace for entry in self.roster}
-        for namespace in {entry.config.namespace for entry in entries} - used - {None}:
-            await self._close(str(namespace))
+        used = {_lodging_of(entry.config) for entry in self.roster}
+        for key in {_lodging_of(entry.config) for entry in entries} - used - {None}:
+            await self._close(str(key))
 
-    async def _close(self, namespace: str) -> None:
-        lodging = self._lodgings.pop(namespace, None)
+    async def _close(self, key: str) -> None:
+        lodging = self._lodgings.pop(key, None)
         if lodging is not None:
             lodging.scope.cancel()
             await lodging.ended.wait()
 
     def _start_now(self, config: RoleConfig) -> None:
-        if config.namespace is None:
+        key = _lodging_of(config)
+        if key is None:
             self._group.start(config)
-        else:
-            self._lodging(config.namespace).place.start(config)
-
-    def _lodging(self, namespace: str) -> _Lodging:
-        if namespace not in self._lodgings:
-            enter = partial(self._enter, namespace)
-            lodging = _Lodging(Workplace(namespace, enter, self._premises))
-            self._lodgings[namespace] = lodging
+            return
+        if key not in self._lodgings:
+            lodging = self._lodgings[key] = _Lodging(self._place(config))
             self._nursery.start_soon(lodging.run)
-        return self._lodgings[namespace]
+        self._lodgings[key].place.start(config)
+
+    def _place(self, config: RoleConfig) -> Place:
+        namespace = config.namespace
+        enter = partial(self._enter, namespace) if namespace is not None else _stay
+        if processes_of(config) > 1:
+            return Team(config, enter, self._premises)
+        return Workplace(str(namespace), enter, self._premises)
 
     def _refuse_when_draining(self) -> None:
         if self._draining:
             raise ControlError("busy", "the daemon is stopping", "start it again first")
+
+
+def _lodging_of(config: RoleConfig) -> str | None:
+    """The key of its lodging; None for a role that runs in this process."""
+    if processes_of(config) > 1:
+        return f"/{config.name}"  # no namespace has such a name
+    return config.namespace
+
+
+def _stay() -> list[str]:
+    """`Enter` for roles of the daemon's own namespace."""
+    return []
 
 
 def _origin(entry: Entry) -> str:

@@ -70,12 +70,19 @@ class _Tenant:
 
 
 class Workplace:
-    """One namespace's roles; `run` keeps their worker alive."""
+    """One namespace's roles; `run` keeps their worker alive.
 
-    def __init__(self, namespace: str, enter: Enter, premises: Premises) -> None:
+    Args:
+      descriptors: that workers inherit, under their numbers.
+    """
+
+    def __init__(
+        self, namespace: str, enter: Enter, premises: Premises, descriptors: Sequence[int] = ()
+    ) -> None:
         self.namespace = namespace
         self._enter = enter
         self._premises = premises
+        self._descriptors = descriptors
         self._tenants: dict[str, _Tenant] = {}
         self._wanted = trio.Event()
         self._child: Child | None = None
@@ -195,7 +202,7 @@ class Workplace:
         argv += ["--state", str(self._premises.state_dir)]
         try:
             with its:
-                child = Child.spawn(argv, descriptors=[its.fileno()])
+                child = Child.spawn(argv, descriptors=[its.fileno(), *self._descriptors])
         except OSError:
             ours.close()
             raise

@@ -25,6 +25,8 @@ log = structlog.get_logger(__name__)
 
 _LASTING = 10.0
 """Seconds after which a tunnel counts as one that worked: the back-off starts over."""
+_SOON = 0.05
+"""Seconds before another look where chance decides which server answers, at first."""
 _GROWTH = 1.5
 _JITTER = 1.1
 
@@ -64,6 +66,8 @@ class ServerSet:
         """For when there is no tunnel at all, or one was lost."""
         self._interval = _Interval(config.sync_interval, config.sync_interval_cap)
         """For when there are some, but others are missing."""
+        self._twice = _Interval(min(_SOON, config.sync_interval), config.sync_interval)
+        """For when one answered that was there already: the next may be another."""
         self._lost = trio.Event()
         self._state = (RoleState.STARTING, f"connecting to {self._address}")
 
@@ -109,7 +113,8 @@ class ServerSet:
             return self._failed(reason_of(exc))
         if not is_new:
             log.debug("connected twice", server_id=link.server_id)
-            return self._interval.first()
+            return self._interval.first() if self._forever else self._twice.next()
+        self._twice.reset()
         if link.server_id not in self.held:
             return math.inf  # lost already, which ends the wait
         return self._interval.first() if self._has_all or self._forever else 0
@@ -245,8 +250,12 @@ class _Interval:
 
     def first(self) -> float:
         """After a look that did not fail."""
-        self._ceiling = self._minimum
+        self.reset()
         return self._minimum * random.uniform(1, _JITTER)
+
+    def reset(self) -> None:
+        """Start over."""
+        self._ceiling = self._minimum
 
     def next(self) -> float:
         """After one that failed; longer each time."""

@@ -102,8 +102,8 @@ class ServerRole(Role):
             partial(self.agent_server.serve, self._tunnel_context()),
         )
         async with (
-            _listening(frontends, self._path) as for_clients,
-            _listening([tunnels], self._path) as for_agents,
+            _listening(frontends, self._path, self._config.reuse_port) as for_clients,
+            _listening([tunnels], self._path, self._config.reuse_port) as for_agents,
             trio.open_nursery() as nursery,
         ):
             nursery.start_soon(self._hold.run)
@@ -130,7 +130,7 @@ class ServerRole(Role):
             tunnels.cancel_scope.cancel()
 
     def _frontend_context(self, frontend: Frontend) -> ssl.SSLContext | None:
-        if frontend.listen.startswith("unix:"):
+        if frontend.listen.startswith(("unix:", "fd:")):  # a UNIX socket, or one inherited
             return None
         return self._context(frontend, _SPEAKS[self._config.mode])
 
@@ -191,7 +191,7 @@ class ServerRole(Role):
 
 @asynccontextmanager
 async def _listening(
-    wanted: Sequence[tuple[str, Handler]], path: Callable[[str], str]
+    wanted: Sequence[tuple[str, Handler]], path: Callable[[str], str], reuse_port: bool
 ) -> AsyncIterator[list[Listener]]:
     """Listen on each address while the block runs.
 
@@ -203,7 +203,7 @@ async def _listening(
         for address, handler in wanted:
             if address.startswith("unix:"):
                 address = "unix:" + path(address.removeprefix("unix:"))
-            listeners += [(sock, handler) for sock in await listen(address)]
+            listeners += [(sock, handler) for sock in await listen(address, reuse_port=reuse_port)]
         yield listeners
     finally:
         for sock, _ in listeners:

@@ -121,7 +121,21 @@ async def test_a_second_tunnel_to_one_server_is_not_kept(autojump_clock: MockClo
     assert twice.wanted is False
     immediate, *later = servers.gaps
     assert immediate == 0
-    assert all(1 <= gap <= 1.1 for gap in later)
+    # Chance decides which server answers, so it is asked again soon, then ever less often.
+    assert [round(gap, 2) for gap in later] == [
+        pytest.approx(0.0525, abs=0.003),
+        pytest.approx(0.07875, abs=0.005),
+    ]
+
+
+async def test_looks_for_a_server_that_is_not_there_become_rare(autojump_clock: MockClock) -> None:
+    servers = Servers([FakeLink("a", 2) for _ in range(40)])
+    async with serving(servers):
+        await trio.sleep(20)
+    later = servers.gaps[1:]
+    assert later[0] < 0.06
+    assert all(1 <= gap <= 1.1 for gap in later[8:])
+    assert 20 < len(later) < 30
 
 
 async def test_a_lost_tunnel_is_replaced_without_waiting_for_the_interval(
@@ -143,7 +157,7 @@ async def test_a_lost_tunnel_is_replaced_without_waiting_for_the_interval(
 
 async def test_a_loss_amid_a_wait_shortens_it(autojump_clock: MockClock) -> None:
     first, second = FakeLink("a", 3), FakeLink("b", 3)
-    servers = Servers([first, second, FakeLink("a", 3)], backoff_min=0.5, sync_interval=50.0)
+    servers = Servers([first, second], backoff_min=0.5, sync_interval=50.0, sync_interval_cap=50.0)
     async with serving(servers):
         await trio.sleep(10)
         assert len(servers.times) == 3

@@ -1,0 +1,199 @@
+"""A role that runs in several processes: a worker for each, and one role to look at.
+
+A server's processes are servers of their own, with an id each: the kernel deals TCP connections
+out to their listening sockets (SO_REUSEPORT), a UNIX socket they all accept from, and an agent
+connects until it has a tunnel to each. An agent's processes are agents of the same id.
+"""
+
+import itertools
+import socket
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+import msgspec
+import trio
+
+from ctl.messages import Message
+from tunneld.accepting import close_listener, listen_unix, shared_address
+from tunneld.config import RoleConfig, ServerConfig, processes_of
+from tunneld.role import RoleError, RoleState
+from tunneld.rolegroup import Row
+from tunneld.rolestatus import RoleStatus
+from tunneld.workerlink import gone
+from tunneld.workplace import Enter, Premises, Workplace
+
+_UNIX = "unix:"
+_WORST_FIRST = (
+    RoleState.FAILED,
+    RoleState.BACKOFF,
+    RoleState.STARTING,
+    RoleState.DRAINING,
+    RoleState.READY,
+    RoleState.STOPPED,
+)
+"""The first of these that a process is in is the state of the role."""
+
+
+class Team:
+    """See the module. `run` keeps the workers alive while the role runs.
+
+    Args:
+      config: of a role with more than one process.
+    """
+
+    def __init__(self, config: RoleConfig, enter: Enter, premises: Premises) -> None:
+        self._name = config.name
+        self._enter = enter
+        self._premises = premises
+        self._size = processes_of(config)
+        self._statuses = [RoleStatus(RoleState.STOPPED)] * self._size
+        self._status = RoleStatus(RoleState.STOPPED)
+        self._listeners: dict[str, socket.socket] = {}
+        """Of UNIX sockets, by address."""
+        self._places: list[Workplace] = []
+        self._turns = itertools.count()
+        self._hired = trio.Event()
+        self._dismissed = trio.Event()
+        self._scope: trio.CancelScope | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Of the first worker that there is."""
+        return next((place.pid for place in self._places if place.pid is not None), None)
+
+    async def run(self) -> None:
+        """Employ workers until cancelled, which ends the last ones."""
+        while True:
+            await self._hired.wait()
+            self._hired = trio.Event()
+            try:
+                async with trio.open_nursery() as nursery:
+                    self._scope = nursery.cancel_scope
+                    for place in self._places:
+                        nursery.start_soon(place.run)
+            finally:
+                self._scope = None
+                self._places = []
+                self._close_listeners()
+                self._dismissed.set()
+
+    def start(self, config: RoleConfig) -> None:
+        """Have the workers run the role."""
+        try:
+            self._listen(config)
+        except RoleError as exc:
+            self._close_listeners()
+            self._say(RoleStatus(RoleState.FAILED, str(exc)))
+            return
+        descriptors = [sock.fileno() for sock in self._listeners.values()]
+        self._places = [self._place(number, descriptors) for number in range(self._size)]
+        for number, place in enumerate(self._places):
+            place.start(self._part(config, number))
+        self._dismissed = trio.Event()
+        self._hired.set()
+
+    async def stop(self, name: str) -> None:
+        """Drain the role and wait for its end, and that of its workers: they hold the listeners."""
+        async with trio.open_nursery() as nursery:
+            for place in self._places:
+                nursery.start_soon(place.stop, name)
+        if self._scope is not None:
+            self._scope.cancel()
+            await self._dismissed.wait()
+
+    async def agents(self) -> list[Row]:
+        """Rows for `tunnelctl agents`: one for each tunnel."""
+        return await self._gather(Workplace.agents)
+
+    async def conns(self) -> list[Row]:
+        """Rows for `tunnelctl conns`."""
+        return await self._gather(Workplace.conns)
+
+    async def dial(
+        self, name: str, sock: socket.socket, host: str, port: int, reply: Message
+    ) -> None:
+        """As `Workplace.dial`, by the processes that are ready in turn.
+
+        Raises:
+          ControlError: the dial failed.
+        """
+        ready = [
+            place
+            for number, place in enumerate(self._places)
+            if self._statuses[number].state is RoleState.READY
+        ]
+        if not ready:
+            sock.close()
+            raise gone()
+        await ready[next(self._turns) % len(ready)].dial(name, sock, host, port, reply)
+
+    def _place(self, number: int, descriptors: list[int]) -> Workplace:
+        premises = replace(self._premises, report=lambda _, status: self._told(number, status))
+        return Workplace(f"{self._name}/{number + 1}", self._enter, premises, descriptors)
+
+    def _part(self, config: RoleConfig, number: int) -> RoleConfig:
+        """What one of the processes runs."""
+        if not isinstance(config, ServerConfig):
+            return msgspec.structs.replace(config, processes=1)
+        server_id = config.server_id and f"{config.server_id}-{number + 1}"
+        frontends = tuple(
+            msgspec.structs.replace(each, listen=shared_address(self._listeners[each.listen]))
+            if each.listen in self._listeners
+            else each
+            for each in config.frontends
+        )
+        return msgspec.structs.replace(
+            config,
+            processes=1,
+            reuse_port=True,
+            server_id=server_id,
+            server_count=config.server_count * self._size,
+            frontends=frontends,
+        )
+
+    def _listen(self, config: RoleConfig) -> None:
+        """On UNIX sockets, which the kernel does not share by itself.
+
+        Raises:
+          RoleError: that failed.
+        """
+        if not isinstance(config, ServerConfig):
+            return
+        for frontend in config.frontends:
+            address = frontend.listen
+            if address.startswith(_UNIX):
+                path = self._premises.state_dir / address.removeprefix(_UNIX)
+                self._listeners[address] = listen_unix(f"{_UNIX}{path}")
+
+    def _close_listeners(self) -> None:
+        while self._listeners:
+            close_listener(self._listeners.popitem()[1])
+
+    async def _gather(self, ask: Callable[[Workplace], Awaitable[list[Row]]]) -> list[Row]:
+        rows: list[Row] = []
+
+        async def ask_one(place: Workplace) -> None:
+            rows.extend(await ask(place))
+
+        async with trio.open_nursery() as nursery:
+            for place in self._places:
+                nursery.start_soon(ask_one, place)
+        return rows
+
+    def _told(self, number: int, status: RoleStatus) -> None:
+        """One process has a new status."""
+        self._statuses[number] = status
+        states = [each.state for each in self._statuses]
+        worst = min(states, key=_WORST_FIRST.index)
+        number = states.index(worst)
+        status = self._statuses[number]
+        reason = status.reason
+        if reason and len(set(states)) > 1:
+            reason = f"process {number + 1} of {self._size}: {reason}"
+        since = self._status.since if worst is self._status.state else status.since
+        restarts = sum(each.restarts for each in self._statuses)
+        self._say(RoleStatus(worst, reason, since, restarts, status.addresses))
+
+    def _say(self, status: RoleStatus) -> None:
+        self._status = status
+        self._premises.report(self._name, status)
