@@ -1,24 +1,29 @@
-"""How much of a connection's DATA is framed ahead of its link.
+"""How much of a connection's DATA is handed out ahead of its link.
 
 What costs on a fast link is each turn, not each octet, so it wants few large writes. On a slow one
-everything that comes later, a keystroke or a PING, waits behind what is framed already.
+everything that comes later, a keystroke or a PING, waits behind what was written before: in our
+transmit buffer, and behind that in the kernel's, which by itself holds megabytes.
 """
+
+import socket
 
 from frames.transmit import DATA_LIMIT, TransmitBuffer
 
 _AHEAD = 0.005
-"""Seconds' worth of the link that may wait."""
+"""Seconds' worth of the link that may wait in either."""
 _LEAST = 32 * 1024
 """Octets, two records of TLS: less costs more than it spares."""
+_UNBOUNDED = 0x7FFFFFFF
 
 
 class Lookahead:
-    """Sets the limit of a transmit buffer by what its socket takes."""
+    """Bounds a transmit buffer, and what its TCP socket holds unsent, by what the link carries."""
 
-    __slots__ = ("_blocked_at", "_taken", "_tx")
+    __slots__ = ("_blocked_at", "_sock", "_taken", "_tx")
 
-    def __init__(self, tx: TransmitBuffer) -> None:
+    def __init__(self, tx: TransmitBuffer, sock: socket.socket) -> None:
         self._tx = tx
+        self._sock = sock if sock.family in (socket.AF_INET, socket.AF_INET6) else None
         self._blocked_at = 0.0
         self._taken = 0
 
@@ -36,7 +41,14 @@ class Lookahead:
 
     def flowed(self) -> None:
         """The socket took as much as the buffer may hold, or nearly so."""
-        self._set(self._tx.limit * 2)
+        if self._tx.limit < DATA_LIMIT:
+            self._set(self._tx.limit * 2)
 
     def _set(self, limit: int) -> None:
-        self._tx.limit = min(max(limit, _LEAST), DATA_LIMIT)
+        limit = min(max(limit, _LEAST), DATA_LIMIT)
+        if limit == self._tx.limit:
+            return
+        self._tx.limit = limit
+        if self._sock is not None:
+            unsent = limit if limit < DATA_LIMIT else _UNBOUNDED
+            self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, unsent)

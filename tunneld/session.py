@@ -125,7 +125,7 @@ class Session:
         self._peer_gone = False
         self._handed = 0
         """Octets that the transport was given."""
-        self._lookahead = Lookahead(self.connection.tx)
+        self._lookahead = Lookahead(self.connection.tx, transport.sock)
 
     # -- life ---------------------------------------------------------------------------------
 
