@@ -10,6 +10,7 @@ from tunneld.reactor import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, Reactor
 from tunneld.relay import End, FrameEnd, Relay
 from tunneld.transport.base import Transport
 
+_READABLE = EPOLLIN | EPOLLHUP | EPOLLERR
 _BULK = 128 * 1024
 """Octets that make another read in the same turn worth it: what goes out together is cheaper."""
 
@@ -100,7 +101,7 @@ class SocketEnd:
         if self._closed:
             return
         if self._events & EPOLLIN:
-            if events & (EPOLLIN | EPOLLHUP | EPOLLERR):
+            if events & _READABLE:
                 self._pump()
         elif events & (EPOLLHUP | EPOLLERR):
             self._hung_up(events)

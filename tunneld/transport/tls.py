@@ -13,7 +13,6 @@ from enum import Enum
 from typing import cast
 
 from tunneld.transport.base import WOULD_BLOCK, abort_socket
-from tunneld.transport.records import RecordTracker
 
 _CHUNK = 256 * 1024
 """Octets that are in OpenSSL's buffers at once, at most: it keeps them, grown to that size, for as
@@ -47,17 +46,18 @@ class TlsTransport:
     """
 
     __slots__ = (
+        "_amid_record",
         "_blocked",
         "_cipher",
         "_early",
         "_encrypted",
         "_eof",
+        "_fin_is_end",
         "_incoming",
         "_outgoing",
         "_queue",
         "_queued",
         "_read",
-        "_records",
         "_shut",
         "has_pending",
         "sock",
@@ -91,7 +91,8 @@ class TlsTransport:
         """Octets that are not encrypted yet, in pieces of no more than `_CHUNK`."""
         self._queued = 0
         self._early = bytearray()
-        self._records = RecordTracker() if fin_is_end else None
+        self._fin_is_end = fin_is_end
+        self._amid_record = False
         self.has_pending = False
         self._eof = False
         self._shut = _Shut.NOT_YET
@@ -199,17 +200,14 @@ class TlsTransport:
             size = self.sock.recv_into(_cipher, wanted + (wanted >> 8) + _HEADROOM)
         except BlockingIOError:
             return WOULD_BLOCK
-        octets = _cipher[:size]
-        self._incoming.write(octets)
-        if self._records is not None:
-            self._records.follow(octets)
+        self._incoming.write(_cipher[:size])
         return size
 
     def _end_without_notice(self) -> None:
         """FIN, but no close_notify. OpenSSL is not told: it would refuse to send, too."""
-        if self._records is None:
+        if not self._fin_is_end:
             raise ConnectionResetError(errno.ECONNRESET, "connection closed without close_notify")
-        if not self._records.between_records:
+        if self._amid_record:
             raise ConnectionResetError(errno.ECONNRESET, "connection closed amid a TLS record")
         self._eof = True
 
@@ -242,8 +240,11 @@ class TlsTransport:
                     break
                 pos += size
                 if not incoming.pending and (pos < limit or not self.tls.pending()):
+                    self._amid_record = False  # OpenSSL takes no more than one from the buffer
                     return pos
         except ssl.SSLWantReadError:
+            # Or behind one that was no data, a key update say; to a FIN there we are too strict.
+            self._amid_record = True
             if self._outgoing.pending:  # an answer of TLS itself, to a key update for one
                 self._send_cipher()
             return pos or WOULD_BLOCK
