@@ -17,6 +17,8 @@ from tunneld.transport.base import WOULD_BLOCK, abort_socket
 _CHUNK = 256 * 1024
 """Octets that are in OpenSSL's buffers at once, at most: it keeps them, grown to that size, for as
 long as the connection lives."""
+_SMALL = 4 * 1024
+"""Octets of a message that will not fill them."""
 _RECORD = 16 * 1024
 _HEADROOM = 64
 """Octets for the framing of one record; it takes another 22 for each of 16 KiB."""
@@ -148,7 +150,7 @@ class TlsTransport:
     def send(self, data: memoryview) -> None:
         if self._blocked or self._queue:
             self._keep(data)
-        elif len(data) <= _CHUNK:
+        elif len(data) < _SMALL:
             self._encrypted += len(data)
             self.tls.write(data)
         else:
@@ -222,11 +224,11 @@ class TlsTransport:
 
     def _encrypt(self, data: memoryview) -> None:
         self._encrypted += len(data)
-        while len(data) > _CHUNK:
-            self.tls.write(data[:_CHUNK])
-            self._cipher.append(self._outgoing.read())
-            data = data[_CHUNK:]
-        self.tls.write(data)
+        for start in range(0, len(data), _CHUNK):
+            piece = data[start : start + _CHUNK]
+            if self._outgoing.pending + len(piece) > _CHUNK:
+                self._cipher.append(self._outgoing.read())
+            self.tls.write(piece)
 
     def _decrypt(self, view: memoryview) -> int:
         read, incoming = self._read, self._incoming

@@ -293,3 +293,44 @@ def test_no_session_tickets_are_given_out(pki: Path) -> None:
     assert client.tls.session is not None
     assert not client.tls.session.has_ticket
     close(server, client)
+
+
+@pytest.mark.parametrize("whole", [0, 1, 3])
+def test_a_fin_is_an_end_between_records_and_nowhere_else(pki: Path, whole: int) -> None:
+    """Whatever came before it, and however that was cut."""
+    record_size = 5 + len(b"hello") + 1 + 16
+    for cut in range(record_size):
+        server, client = tls_pair(pki, fin_is_end=True)
+        receive(client)
+        for _ in range(whole + 1):
+            client.tls.write(b"hello")
+        octets = client._outgoing.read()
+        assert len(octets) == (whole + 1) * record_size
+        for octet in octets[: whole * record_size + cut]:
+            client.sock.send(bytes([octet]))
+        client.sock.shutdown(1)
+        if cut:
+            with pytest.raises(ConnectionResetError, match="amid a TLS record"):
+                receive_to_end(server, client)
+        else:
+            assert receive_to_end(server, client) == b"hello" * whole
+        close(server, client)
+
+
+@pytest.mark.parametrize("size", [100, 16_384, 100_000, 1_000_000])
+def test_what_a_turn_sends_fills_no_large_buffers_of_openssl(pki: Path, size: int) -> None:
+    """OpenSSL would keep them for as long as the connection lives."""
+    server, client = tls_pair(pki)
+    message = memoryview(BULK[:size])
+    count = 2_000_000 // size if size > 100 else 100
+    for _ in range(count):
+        server.send(message)
+        assert server._outgoing.pending < 270_000
+    assert server.unsent == count * size
+    got = 0
+    while not server.flush():
+        got += len(receive(client))
+    while got < count * size:
+        got += len(receive(client))
+    assert server.unsent == 0
+    close(server, client)
