@@ -32,6 +32,11 @@ class Claims:
         return self._otherwise == DEFAULT_ROUTE
 
     @property
+    def names_any(self) -> bool:
+        """Whether it claims any destination in particular."""
+        return bool(self._hosts or self._addresses or self._networks)
+
+    @property
     def destinations(self) -> set[str]:
         """Hosts and addresses that are claimed one by one."""
         return self._hosts | {str(address) for address in self._addresses}

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol
+from operator import attrgetter
+from typing import Protocol, TypeAlias
 
 import trio
 
@@ -65,6 +66,8 @@ class Registry:
 
     def __init__(self, strategies: Sequence[str], telemetry: ServerTelemetry) -> None:
         self.tunnels: list[Tunnel] = []
+        self._claiming: list[Tunnel] = []
+        """Those of them that claim destinations; a thousand others need not be asked for each."""
         self.strategies = strategies
         self._telemetry = telemetry
         telemetry.ready_backends = self.ready_backends
@@ -75,6 +78,8 @@ class Registry:
     def joined(self, tunnel: Tunnel) -> Iterator[None]:
         """Have ``tunnel`` take dials while the block runs."""
         self.tunnels.append(tunnel)
+        if tunnel.claims.names_any:
+            self._claiming.append(tunnel)
         self._count()
         if self._draining:  # it was being looked at when the drain began
             tunnel.drain()
@@ -82,6 +87,8 @@ class Registry:
             yield
         finally:
             self.tunnels.remove(tunnel)
+            if tunnel.claims.names_any:
+                self._claiming.remove(tunnel)
             self._count()
             if not self.tunnels:
                 self._empty.set()
@@ -102,15 +109,12 @@ class Registry:
         Raises:
           DialError: no agent is connected, or none takes this destination now.
         """
-        usable = [tunnel for tunnel in self.tunnels if tunnel.usable]
         address, name = as_address(host), normal_name(host)
         for strategy in self.strategies:
-            candidates = STRATEGIES[strategy](usable, name, address)
-            if candidates:
-                return min(
-                    candidates, key=lambda tunnel: (tunnel.draining, tunnel.conns, tunnel.dials)
-                )
-        why = self._why_none(usable)
+            among = self._claiming if strategy == "destHost" else self.tunnels
+            if tunnel := _choose(STRATEGIES[strategy], among, name, address):
+                return tunnel
+        why = self._why_none([tunnel for tunnel in self.tunnels if tunnel.usable])
         text = f"currently no tunnels available: No agent available ({why})"
         raise DialError(NO_AGENT, text)
 
@@ -137,8 +141,22 @@ class Registry:
         return bool(_IDENTIFIERS[self.strategies[0]](self.tunnels))
 
 
-def _load(tunnel: Tunnel) -> tuple[bool, int, int]:
-    return tunnel.draining, tunnel.conns, tunnel.dials
+_Select: TypeAlias = Callable[[list[Tunnel], str, IpAddress | None], list[Tunnel]]
+
+_load = attrgetter("conns", "dials")
+
+
+def _choose(
+    select: _Select, among: list[Tunnel], name: str, address: IpAddress | None
+) -> Tunnel | None:
+    # The least loaded is nearly always fit, so that one alone is asked; only if it is not, all are.
+    if candidates := select(among, name, address):
+        best = min(candidates, key=_load)
+        if best.usable and not best.draining:
+            return best
+    usable = [tunnel for tunnel in among if tunnel.usable]
+    candidates = select(usable, name, address)
+    return min(candidates, key=lambda each: (each.draining, *_load(each)), default=None)
 
 
 def _any(tunnels: list[Tunnel], name: str, address: IpAddress | None) -> list[Tunnel]:
@@ -158,7 +176,7 @@ def _by_default_route(tunnels: list[Tunnel], name: str, address: IpAddress | Non
     return [tunnel for tunnel in tunnels if tunnel.claims.is_default_route]
 
 
-STRATEGIES: dict[str, Callable[[list[Tunnel], str, IpAddress | None], list[Tunnel]]] = {
+STRATEGIES: dict[str, _Select] = {
     "default": _any,
     "destHost": _by_destination,
     "defaultRoute": _by_default_route,

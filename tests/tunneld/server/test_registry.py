@@ -71,6 +71,19 @@ def test_of_equals_the_least_loaded_is_taken_then_the_oldest() -> None:
 def test_one_that_takes_no_dials_is_passed_over() -> None:
     unusable, other = FakeTunnel("host=a", usable=False), FakeTunnel()
     assert choose("a", unusable, other) is other
+    idle, busy = FakeTunnel(usable=False), FakeTunnel(conns=5)
+    assert choose("a", idle, busy) is busy
+    narrow, wide = FakeTunnel("cidr=10.1.0.0/16", usable=False), FakeTunnel("cidr=10.0.0.0/8")
+    assert choose("10.1.0.1", narrow, wide) is wide
+
+
+def test_one_that_has_left_is_not_chosen() -> None:
+    registry = Registry(ALL, ServerTelemetry())
+    stays, leaves = FakeTunnel(), FakeTunnel("host=a")
+    with registry.joined(cast(Tunnel, stays)):
+        with registry.joined(cast(Tunnel, leaves)):
+            assert registry.choose("a") is cast(Tunnel, leaves)
+        assert registry.choose("a") is cast(Tunnel, stays)
 
 
 def test_one_that_drains_is_the_last_resort_of_its_strategy() -> None:
