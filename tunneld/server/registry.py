@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from operator import attrgetter
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 import trio
 
@@ -61,13 +61,15 @@ class Registry:
     """All tunnels of a server, in order of arrival. One agent id may have several.
 
     Args:
-      strategies: tried in order (`STRATEGIES`); the first that has a candidate decides.
+      strategies: tried in order; the first that has a candidate decides.
     """
 
     def __init__(self, strategies: Sequence[str], telemetry: ServerTelemetry) -> None:
         self.tunnels: list[Tunnel] = []
         self._claiming: list[Tunnel] = []
-        """Those of them that claim destinations; a thousand others need not be asked for each."""
+        self._routing: list[Tunnel] = []
+        """Those of them that claim destinations, and those with a default route: a thousand others
+        need not be asked for each dial."""
         self.strategies = strategies
         self._telemetry = telemetry
         telemetry.ready_backends = self.ready_backends
@@ -77,21 +79,28 @@ class Registry:
     @contextmanager
     def joined(self, tunnel: Tunnel) -> Iterator[None]:
         """Have ``tunnel`` take dials while the block runs."""
-        self.tunnels.append(tunnel)
-        if tunnel.claims.names_any:
-            self._claiming.append(tunnel)
+        groups = self._groups_of(tunnel)
+        for group in groups:
+            group.append(tunnel)
         self._count()
         if self._draining:  # it was being looked at when the drain began
             tunnel.drain()
         try:
             yield
         finally:
-            self.tunnels.remove(tunnel)
-            if tunnel.claims.names_any:
-                self._claiming.remove(tunnel)
+            for group in groups:
+                group.remove(tunnel)
             self._count()
             if not self.tunnels:
                 self._empty.set()
+
+    def _groups_of(self, tunnel: Tunnel) -> list[list[Tunnel]]:
+        groups = [self.tunnels]
+        if tunnel.claims.names_any:
+            groups.append(self._claiming)
+        if tunnel.claims.is_default_route:
+            groups.append(self._routing)
+        return groups
 
     async def drain(self) -> None:
         """End every tunnel, those that still come too, and return when the last is gone."""
@@ -111,12 +120,31 @@ class Registry:
         """
         address, name = as_address(host), normal_name(host)
         for strategy in self.strategies:
-            among = self._claiming if strategy == "destHost" else self.tunnels
-            if tunnel := _choose(STRATEGIES[strategy], among, name, address):
+            if tunnel := self._choose(strategy, name, address):
                 return tunnel
         why = self._why_none([tunnel for tunnel in self.tunnels if tunnel.usable])
         text = f"currently no tunnels available: No agent available ({why})"
         raise DialError(NO_AGENT, text)
+
+    def _choose(self, strategy: str, name: str, address: IpAddress | None) -> Tunnel | None:
+        match strategy:
+            case "destHost":
+                among = _most_exact(self._claiming, name, address)
+            case "defaultRoute":
+                among = self._routing
+            case _:
+                among = self.tunnels
+        if not among:
+            return None
+        # The least loaded is nearly always fit, so that one alone is asked; only if it is not, all.
+        best = min(among, key=_load)
+        if best.usable and not best.draining:
+            return best
+        usable = [tunnel for tunnel in among if tunnel.usable]
+        if strategy == "destHost":  # another may be the most exact one then
+            claiming = [tunnel for tunnel in self._claiming if tunnel.usable]
+            usable = _most_exact(claiming, name, address)
+        return min(usable, key=lambda each: (each.draining, *_load(each)), default=None)
 
     def _why_none(self, usable: list[Tunnel]) -> str:
         if not self.tunnels:
@@ -141,29 +169,10 @@ class Registry:
         return bool(_IDENTIFIERS[self.strategies[0]](self.tunnels))
 
 
-_Select: TypeAlias = Callable[[list[Tunnel], str, IpAddress | None], list[Tunnel]]
-
 _load = attrgetter("conns", "dials")
 
 
-def _choose(
-    select: _Select, among: list[Tunnel], name: str, address: IpAddress | None
-) -> Tunnel | None:
-    # The least loaded is nearly always fit, so that one alone is asked; only if it is not, all are.
-    if candidates := select(among, name, address):
-        best = min(candidates, key=_load)
-        if best.usable and not best.draining:
-            return best
-    usable = [tunnel for tunnel in among if tunnel.usable]
-    candidates = select(usable, name, address)
-    return min(candidates, key=lambda each: (each.draining, *_load(each)), default=None)
-
-
-def _any(tunnels: list[Tunnel], name: str, address: IpAddress | None) -> list[Tunnel]:
-    return tunnels
-
-
-def _by_destination(tunnels: list[Tunnel], name: str, address: IpAddress | None) -> list[Tunnel]:
+def _most_exact(tunnels: list[Tunnel], name: str, address: IpAddress | None) -> list[Tunnel]:
     """Those who claim the destination most exactly: itself, or the longest prefix it is in."""
     ranks = [tunnel.claims.rank(name, address) for tunnel in tunnels]
     best = max(ranks, default=DEFAULT_ROUTE)
@@ -171,17 +180,6 @@ def _by_destination(tunnels: list[Tunnel], name: str, address: IpAddress | None)
         return []
     return [tunnel for tunnel, rank in zip(tunnels, ranks, strict=True) if rank == best]
 
-
-def _by_default_route(tunnels: list[Tunnel], name: str, address: IpAddress | None) -> list[Tunnel]:
-    return [tunnel for tunnel in tunnels if tunnel.claims.is_default_route]
-
-
-STRATEGIES: dict[str, _Select] = {
-    "default": _any,
-    "destHost": _by_destination,
-    "defaultRoute": _by_default_route,
-}
-"""Candidates for a destination: a name as `normal_name` gives it, or an address."""
 
 _IDENTIFIERS: dict[str, Callable[[Sequence[Tunnel]], set[str]]] = {
     "default": lambda tunnels: {tunnel.info.agent_id for tunnel in tunnels},
