@@ -2,7 +2,9 @@
 
 import fcntl
 import json
+import os
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -36,6 +38,24 @@ class Network:
     def private(self, *argv: object) -> list[str]:
         """The same on the host behind NAT."""
         return self._inside("private", argv)
+
+    @contextmanager
+    def slow(self, rate: int) -> Iterator[None]:
+        """Bound both ways between the routers, in bits a second, while the block runs."""
+        self._shape(rate)
+        try:
+            yield
+        finally:
+            self._shape(0)
+
+    def _shape(self, rate: int) -> None:
+        for here, there in (("rtr-priv", "rtr-pub"), ("rtr-pub", "rtr-priv")):
+            program = [sys.executable, "-P", "-m", "bench.shape", there, str(rate)]
+            argv = self._inside(here, program)
+            environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+            done = subprocess.run(argv, env=environment, capture_output=True, text=True, cwd="/")
+            if done.returncode:
+                raise BenchError(f"cannot bound the link: {done.stderr.strip()[-300:]}")
 
     def _inside(self, namespace: str, argv: Sequence[object]) -> list[str]:
         return [*enter_argv(self._lab, namespace), *map(str, argv)]

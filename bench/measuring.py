@@ -18,6 +18,11 @@ _SPARE = 30
 _SETTLE = 3
 """Seconds after which idle connections count as idle, and closed ones as gone."""
 
+SLOW = 100_000_000
+"""Bits a second of a slow link."""
+_RAMP = 1.5
+"""Seconds for a transfer to fill it."""
+
 _LEAST_OCTETS = 1e7
 """With fewer, CPU per GB would be noise."""
 
@@ -31,7 +36,8 @@ class Run:
     """As the load program calls it."""
     connections: int = 1
     push: bool = False
-    """Of a stall: the endpoint stops reading, not the client."""
+    """Of a stall: the endpoint stops reading, not the client. Of an echo beside a transfer: that is
+    an upload."""
     victims: int = 1
     """Of a stall: how many connections move beside the stalled one."""
     seconds: float = 0
@@ -76,6 +82,8 @@ def measure(world: World, target: Target, run: Run, seconds: float) -> Values:
             return _idle(world, target, run.connections)
         case "stall":
             return _stall(world, target, run, run.seconds or seconds)
+        case "beside":
+            return _beside(world, target, run, run.seconds or seconds)
         case _:
             return _traffic(world, target, run, run.seconds or seconds)
 
@@ -126,6 +134,20 @@ def _idle(world: World, target: Target, count: int) -> Values:
             values[f"{role}_kb_each"] = (now - before[role]) * 1000 / opened
         values["kb_each"] = sum(values[f"{role}_kb_each"] for role in held)
     values["mb_before"], values["mb_held"] = sum(before.values()), sum(held.values())
+    return values
+
+
+def _beside(world: World, target: Target, run: Run, seconds: float) -> Values:
+    """An echo beside a transfer that fills a slow link."""
+    transfer = ("up" if run.push else "down", "--n", 1, "--secs", _RAMP + seconds + 1)
+    with (
+        world.network.slow(SLOW),
+        load_client(world, target, transfer, seconds + _SPARE) as client,
+    ):
+        time.sleep(_RAMP)
+        values = numbers(result_of(world, target, ("echo", "--n", 1, "--secs", seconds), _SPARE))
+        for line in client.lines():
+            values["transfer_MBps"] = line.get("MBps", 0.0)
     return values
 
 

@@ -54,6 +54,15 @@ def _stall(way: str, word: str) -> list[Metric]:
     ]
 
 
+def _beside(way: str, word: str) -> list[Metric]:
+    title = f"64-byte echo beside {word} over 100 Mbit/s"
+    return [
+        Metric(f"slow-{way}", "ms.p50", f"{title}, p50 ms", 1, more_is_better=False),
+        Metric(f"slow-{way}", "ms.p99", f"{title}, p99 ms", 1, more_is_better=False),
+        Metric(f"slow-{way}", "transfer_MBps", f"{word} beside that, MB/s", 1),
+    ]
+
+
 METRICS: tuple[Metric, ...] = (
     *_flow("down", "download"),
     *_flow("up", "upload"),
@@ -62,6 +71,8 @@ METRICS: tuple[Metric, ...] = (
     Metric("echo-64", "rt_per_s", "64-byte echo, 64 connections, round trips/s", 0),
     Metric("echo-64", "ms.p99", "64-byte echo, 64 connections, p99 ms", 2, more_is_better=False),
     Metric("echo-64", "cpu_us_each", "64-byte echo, 64 connections, CPU µs each", 1, False),
+    *_beside("down", "a download"),
+    *_beside("up", "an upload"),
     Metric("connect-16", "conn_per_s", "new connections/s, 16 at a time", 0),
     Metric("connect-16", "ms.p99", "new connections, 16 at a time, p99 ms", 1, False),
     Metric("connect-16", "failed", "new connections that failed", 0, False, absolute=True),

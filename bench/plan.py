@@ -11,6 +11,7 @@ GROUPS: dict[str, tuple[Run, ...]] = {
     "up": tuple(Run(f"up-{n}", "up", n) for n in (1, 4, 32)),
     "echo": tuple(Run(f"echo-{n}", "echo", n) for n in (1, 64)),
     "connect": (Run("connect-16", "connect", 16),),
+    "slow": (Run("slow-down", "beside"), Run("slow-up", "beside", push=True)),
     "idle": (Run("idle", "idle", 1000),),
     "stall-down": (Run("stall-down", "stall", seconds=4),),
     "stall-up": (Run("stall-up", "stall", push=True, seconds=4),),
