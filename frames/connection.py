@@ -116,21 +116,7 @@ class Connection(Control):
                 pos = self._padded(data, body, end, length, flags, stream_id)
             else:
                 ends = flags & _END_STREAM
-                stream = self.streams.get(stream_id)
-                if (
-                    stream is not None
-                    and stream.takes_data
-                    and stream.body_left is None
-                    and 0 < length <= stream.receive_window
-                    and length <= self.receive_window
-                ):  # all but always
-                    stream.receive_window -= length
-                    self.receive_window -= length
-                    self._unacked += length
-                    if self._unacked >= self._window_size >> 1:
-                        self._credit_connection()
-                else:
-                    stream = self._account(stream_id, length, length, ends)
+                stream = self._account(stream_id, length, length, ends)
                 if stop <= end:
                     if stream is not None:
                         if ends or stream.receiver is None:
@@ -163,6 +149,15 @@ class Connection(Control):
         if self._unacked >= self._window_size >> 1:
             self._credit_connection()
         stream = self.streams.get(stream_id)
+        if (
+            stream is not None
+            and stream.takes_data
+            and payload <= length <= stream.receive_window
+            and payload
+            and stream.body_left is None
+        ):  # all but always
+            stream.receive_window -= length
+            return stream
         try:
             if stream is None:
                 self._unwanted(stream_id)

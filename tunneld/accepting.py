@@ -17,7 +17,9 @@ log = structlog.get_logger(__name__)
 
 _BACKLOG = 1024
 _ACCEPTS_PER_WAKE = 16
-_FD_PREFIX = "fd:"
+_UNIX = "unix:"
+_INHERITED = "fd:/"
+"""Not an address that a configuration may have: its "port" is no number."""
 _PAUSE = 0.1
 """Seconds without accepting when descriptors have run out."""
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -37,10 +39,10 @@ async def listen(address: str, *, reuse_port: bool = False) -> list[socket.socke
     Raises:
       RoleError: not an address, or it cannot be listened on.
     """
-    if address.startswith("unix:"):
+    if address.startswith(_UNIX):
         return [listen_unix(address)]
-    if address.startswith(_FD_PREFIX):
-        return [SharedListener(fileno=os.dup(int(address.removeprefix(_FD_PREFIX))))]
+    if address.startswith(_INHERITED):
+        return [SharedListener(fileno=os.dup(int(address.removeprefix(_INHERITED))))]
     host, port = parse_listen(address)
     try:
         infos = await trio.socket.getaddrinfo(
@@ -76,8 +78,13 @@ async def listen(address: str, *, reuse_port: bool = False) -> list[socket.socke
 
 
 def shared_address(listener: socket.socket) -> str:
-    """What a process that inherits ``listener`` under its number gives to `listen`."""
-    return f"{_FD_PREFIX}{listener.fileno()}"
+    """What a process that inherits ``listener``, of a UNIX socket, gives to `listen`."""
+    return f"{_INHERITED}{listener.fileno()}"
+
+
+def is_local(address: str) -> bool:
+    """Whether `listen` makes a UNIX socket of it."""
+    return address.startswith((_UNIX, _INHERITED))
 
 
 def listen_unix(address: str) -> socket.socket:

@@ -47,9 +47,14 @@ def group_problems(placed: Sequence[tuple[RoleConfig, str]]) -> Iterator[Problem
         (f"{listen}{f' in {role.namespace}' if role.namespace else ''}", where)
         for role, at in placed
         for listen, where in _listeners(role, at)
-        if not listen.endswith(":0")
+        if not listen.endswith(":0") and not _is_shared(role, listen)
     ]
     yield from _repeated(listeners)
+
+
+def _is_shared(role: RoleConfig, listen: str) -> bool:
+    """Whether others may listen there too."""
+    return isinstance(role, ServerConfig) and role.reuse_port and not listen.startswith(UNIX_PREFIX)
 
 
 def _repeated(values: Iterable[tuple[str, str]]) -> Iterator[Problem]:
@@ -67,13 +72,10 @@ def _listeners(role: RoleConfig, path: str) -> list[tuple[str, str]]:
     if not isinstance(role, ServerConfig):
         return [(role.listen, join(path, "listen"))]
     frontends = enumerate(role.frontends)
-    listeners = [
+    return [
         *((each.listen, f"{path}.frontends[{index}].listen") for index, each in frontends),
         (role.tunnel.listen, f"{path}.tunnel.listen"),
     ]
-    if role.reuse_port:
-        return [each for each in listeners if each[0].startswith(UNIX_PREFIX)]
-    return listeners
 
 
 def _name_problems(name: str, path: str) -> Iterator[Problem]:

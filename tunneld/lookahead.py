@@ -31,10 +31,13 @@ class Lookahead:
         """The socket is full, having had ``taken`` octets in all until ``now`` (seconds).
 
         It was full the last time too, so the link has carried what came between; or the sender
-        paused, and the link is taken for slower than it is, until `flowed`.
+        paused, and the link is taken for slower than it is, until `flowed`. The first time nothing
+        is known of the link, and it may be slow.
         """
         elapsed = now - self._blocked_at
-        if elapsed > 0:
+        if not self._blocked_at:
+            self._set(_LEAST)
+        elif elapsed > 0:
             ahead = int((taken - self._taken) / elapsed * _AHEAD)
             self._set(1 << max(ahead, 1).bit_length())
         self._blocked_at, self._taken = now, taken

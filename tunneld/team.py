@@ -66,6 +66,8 @@ class Team:
         while True:
             await self._hired.wait()
             self._hired = trio.Event()
+            if not self._places:
+                continue
             try:
                 async with trio.open_nursery() as nursery:
                     self._scope = nursery.cancel_scope
@@ -100,6 +102,9 @@ class Team:
         if self._scope is not None:
             self._scope.cancel()
             await self._dismissed.wait()
+        else:  # nobody has been employed yet
+            self._places = []
+            self._close_listeners()
 
     async def agents(self) -> list[Row]:
         """Rows for `tunnelctl agents`: one for each tunnel."""

@@ -10,7 +10,17 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.tunneld.transport.pairs import reset
-from tunneld.accepting import accept_each, address_of, close_listener, listen, name_of, peer_of
+from tunneld.accepting import (
+    accept_each,
+    address_of,
+    close_listener,
+    is_local,
+    listen,
+    listen_unix,
+    name_of,
+    peer_of,
+    shared_address,
+)
 from tunneld.role import RoleError
 
 
@@ -47,6 +57,39 @@ async def test_unix_addresses_are_listened_on_and_removed(tmp_path: Path) -> Non
     assert path.is_socket()
     close_listener(sock)
     assert not path.exists()
+
+
+async def test_an_inherited_socket_is_shared_and_leaves_the_file_to_its_owner(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "x.sock"
+    owner = listen_unix(f"unix:{path}")
+    address = shared_address(owner)
+    assert is_local(address)
+    (heir,) = await listen(address)
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+        heir.accept()[0].close()
+    close_listener(heir)
+    assert path.is_socket()
+    close_listener(owner)
+    assert not path.exists()
+
+
+async def test_a_host_may_be_called_fd() -> None:
+    assert not is_local("fd:7")
+    with pytest.raises(RoleError, match="fd:7"):
+        await listen("fd:7")
+
+
+async def test_ports_are_shared_by_those_who_say_so() -> None:
+    (first,) = await listen("127.0.0.1:0", reuse_port=True)
+    address = address_of(first)
+    (second,) = await listen(address, reuse_port=True)
+    with pytest.raises(RoleError, match="in use"):
+        await listen(address)
+    for sock in (first, second):
+        close_listener(sock)
 
 
 def test_names_of_sockets() -> None:

@@ -1,3 +1,4 @@
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -266,6 +267,35 @@ def test_names_and_addresses_are_taken_once(write: Write) -> None:
         "role[1].name: 'echo' is taken by role[0].name, choose another",
         "role[1].listen: '127.0.0.1:7000' is taken by role[0].listen, choose another",
     ]
+
+
+@pytest.mark.parametrize("extra", ["", "reuse-port = true"])
+def test_several_processes_need_a_port_to_share(write: Write, extra: str) -> None:
+    several = f'name = "edge"\nprocesses = 2\n{extra}'
+    path = write(SERVER.replace('name = "edge"', several))
+    text = "127.0.0.1:0: 2 processes need a port to share"
+    assert problems_of(path) == [
+        f"role[0].frontends[0].listen: {text}",
+        f"role[0].tunnel.listen: {text}",
+    ]
+
+
+def test_ports_may_be_shared_by_those_who_say_so(write: Write) -> None:
+    server = SERVER.replace("127.0.0.1:0", "127.0.0.1:7000", 1)
+    other = server.replace('"edge"', '"other"')
+    (problem, unix) = problems_of(write(server + other))
+    assert "role[1].frontends[0].listen: '127.0.0.1:7000' is taken" in problem
+    assert "role[1].frontends[1].listen" in unix
+    shared = re.sub(r"^(name = .*)$", r"\1\nreuse-port = true", server + other, flags=re.MULTILINE)
+    (unix,) = problems_of(write(shared))
+    assert "role[1].frontends[1].listen" in unix
+
+
+def test_how_sockets_are_inherited_is_no_address(write: Write) -> None:
+    """It would be a frontend without TLS."""
+    path = write(SERVER.replace('listen = "127.0.0.1:0"', 'listen = "fd:/7"', 1))
+    (problem,) = problems_of(path)
+    assert problem.startswith("role[0].frontends[0].listen: ")
 
 
 def test_an_address_may_repeat_in_another_namespace(write: Write) -> None:

@@ -58,6 +58,10 @@ def test_a_few_milliseconds_of_the_link_wait(link: Link, rate: float, limit: int
         assert link.unsent > 1 << 30
 
 
+def test_a_link_of_which_nothing_is_known_may_be_slow(link: Link) -> None:
+    assert link.tx.limit == 32 * KIB
+
+
 def test_it_follows_a_link_that_becomes_slow(link: Link) -> None:
     link.carry(1e9, 0.01)
     assert link.carry(1e6, 0.5) == 32 * KIB

@@ -195,6 +195,14 @@ async def test_a_stopped_role_leaves_nothing_and_can_be_started_again(world: Wor
     assert world.children() == []
 
 
+async def test_one_that_is_stopped_before_it_began_leaves_nothing(world: World) -> None:
+    world.supervisor.add([world.server()])
+    await world.supervisor.stop("server")
+    assert not world.unix.exists()
+    await world.supervisor.start("server")
+    assert world.entry("server").status.state is RoleState.READY
+
+
 async def test_a_socket_that_cannot_be_listened_on_is_said(world: World) -> None:
     world.unix = world.unix.parent / "nowhere" / "front.sock"
     world.supervisor.add([world.server()])

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import structlog
 import trio
 
-from tunneld.accepting import accept_each, address_of, close_listener, listen
+from tunneld.accepting import accept_each, address_of, close_listener, is_local, listen
 from tunneld.config import Frontend, ServerConfig, TunnelListener
 from tunneld.conns import Conn, Conns
 from tunneld.dialing import DialError, join_authority
@@ -130,7 +130,7 @@ class ServerRole(Role):
             tunnels.cancel_scope.cancel()
 
     def _frontend_context(self, frontend: Frontend) -> ssl.SSLContext | None:
-        if frontend.listen.startswith(("unix:", "fd:")):  # a UNIX socket, or one inherited
+        if is_local(frontend.listen):
             return None
         return self._context(frontend, _SPEAKS[self._config.mode])
 
