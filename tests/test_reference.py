@@ -17,8 +17,9 @@ from tunneld import config, control, dialing, methods, metrics, packetstream, rh
 from tunneld.agent.link import PATIENCE
 from tunneld.exposition import Family
 from tunneld.metrics import make_registry
+from tunneld.pings import ACK_TIMEOUT
 from tunneld.server import http1
-from tunneld.session import ACK_TIMEOUT, window_budget
+from tunneld.session import window_budget
 from tunneld.telemetry import AgentTelemetry, ServerTelemetry
 
 CONFIGURATION = ROOT / "docs/reference/configuration.md"

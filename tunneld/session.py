@@ -6,7 +6,6 @@ other end of its relay; and back, `SocketEnd` → `StreamEnd.commit` → `Sessio
 """
 
 import contextvars
-import itertools
 import ssl
 import time
 from collections.abc import Callable
@@ -32,6 +31,7 @@ from frames import (
     WindowOpened,
 )
 from tunneld.lookahead import Lookahead
+from tunneld.pings import Pings
 from tunneld.reactor import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, Reactor
 from tunneld.sendqueue import SendQueue
 from tunneld.streamend import Response, StreamEnd
@@ -44,10 +44,6 @@ _BULK = 128 * 1024
 _MAX_KEPT = 64 * 1024
 _REFILL = 1.0
 """Seconds between the refills of what the peer may do over time."""
-ACK_TIMEOUT = 20.0
-"""Seconds that a peer has to say something after a PING, as with gRPC."""
-_KEEPALIVE_PING = b"keep up?"
-_DRAIN_PING = b"drained?"
 
 _plain = memoryview(bytearray(_READ_SIZE + _MAX_KEPT))
 """Shared by all sessions of the process: it holds octets only within one turn of one session."""
@@ -68,7 +64,7 @@ class Session:
       on_request: takes each request of the peer (server role): the stream and its headers.
       on_draining: called when the peer says that it takes no new streams.
       keepalive: seconds; a PING goes out so often, and a peer from which nothing came for that
-        long, `ACK_TIMEOUT` at most, is lost.
+        long, `tunneld.pings.ACK_TIMEOUT` at most, is lost.
     """
 
     def __init__(
@@ -93,9 +89,7 @@ class Session:
             budget=window_budget,
         )
         assert self.connection.max_kept <= _MAX_KEPT
-        self.queue = SendQueue(self.connection, lambda action: reactor.call_next_turn(self, action))
-        self.rtt: float | None = None
-        """Seconds; of the last PING."""
+        self.queue = SendQueue(self.connection, self._run_next_turn)
         self.over = trio.Event()
         """Set when the session has ended, whyever."""
         self.ends: dict[int, StreamEnd] = {}
@@ -113,10 +107,7 @@ class Session:
         """Whether `flush` is due."""
         self._read_due = False
         self._refill_at = 0.0
-        self._heard = True
-        self._pinged_at: float | None = None
-        self._probes: dict[bytes, Callable[[], None]] = {}
-        self._probe_numbers = itertools.count()
+        self.pings = Pings(self._say_ping, self._read, self._lose)
         self._peer_informed = False
         """Whether the peer knows that no new streams are taken."""
         self._finishing = False
@@ -153,7 +144,7 @@ class Session:
             self._reactor.call_next_turn(self, self._begin)
             task_status.started()
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._keep_alive)
+                nursery.start_soon(self.pings.keep_alive, self._keepalive, self._run_next_turn)
                 await self.over.wait()
                 nursery.cancel_scope.cancel()
             await self._say_goodbye()
@@ -169,17 +160,7 @@ class Session:
             return
         self.connection.drain()
         # The peer may open streams until it sees this; so the end waits for its answer.
-        self.connection.send_ping(_DRAIN_PING)
-        self.kick()
-
-    def probe(self, answered: Callable[[], None]) -> None:
-        """Have ``answered`` called when the peer has read all that was said to it so far; never, if
-        the session ends before."""
-        if not self.over.is_set():
-            data = next(self._probe_numbers).to_bytes(8, "big")
-            self._probes[data] = answered
-            self.connection.send_ping(data)
-            self.kick()
+        self.pings.probe(self._set_informed)
 
     def refuse(self, reason: str) -> None:
         """Tell the peer why we want nothing to do with it, and end the session."""
@@ -202,29 +183,16 @@ class Session:
         """An error of ours, which the reactor has logged."""
         self._end(f"internal error: {error}")
 
-    async def _keep_alive(self) -> None:
-        patience = min(self._keepalive, ACK_TIMEOUT)
-        await trio.sleep(self._keepalive)
-        while True:
-            self._reactor.call_next_turn(self, self._ping)
-            await trio.sleep(patience)
-            self._reactor.call_next_turn(self, self._check_alive)
-            await trio.sleep(self._keepalive - patience)
+    def _run_next_turn(self, action: Callable[[], None]) -> None:
+        self._reactor.call_next_turn(self, action)
 
-    def _ping(self) -> None:
+    def _say_ping(self, data: bytes) -> None:
         if not self.over.is_set():
-            self._heard = False
-            self._pinged_at = trio.current_time()
-            self.connection.send_ping(_KEEPALIVE_PING)
+            self.connection.send_ping(data)
             self.kick()
 
-    def _check_alive(self) -> None:
-        """Give up on a peer that has been silent since the last PING."""
-        if not self._heard and self._pinged_at is not None:
-            self._read()  # unless it was us who slept
-            if not self._heard:
-                silence = trio.current_time() - self._pinged_at
-                self._lose(f"nothing heard for {silence:.0f} s")
+    def _set_informed(self) -> None:
+        self._peer_informed = True
 
     # -- reading ------------------------------------------------------------------------------
 
@@ -280,7 +248,7 @@ class Session:
 
     def _parse(self, length: int) -> None:
         """Parse ``length`` octets of the shared buffer."""
-        self._heard = True
+        self.pings.heard = True
         now = time.monotonic()
         if now >= self._refill_at:
             self._refill_at = now + _REFILL
@@ -314,7 +282,7 @@ class Session:
                 if (end := self.ends.get(event.stream_id)) is not None:
                     end.resume()
             case PingAcknowledged():
-                self._ping_acknowledged(event)
+                self.pings.acknowledged(event.data)
             case GoAwayReceived():
                 self._goaway(event)
 
@@ -342,15 +310,6 @@ class Session:
         if end is not None:
             who = "reset by the other end" if event.by_peer else f"broken: {event.reason}"
             end.set_lost(f"stream {who} ({ErrorCode.describe(event.code)})")
-
-    def _ping_acknowledged(self, event: PingAcknowledged) -> None:
-        if event.data == _DRAIN_PING:
-            self._peer_informed = True
-        elif (answered := self._probes.pop(event.data, None)) is not None:
-            answered()
-        elif self._pinged_at is not None:
-            self.rtt = trio.current_time() - self._pinged_at
-            self._pinged_at = None
 
     def _goaway(self, event: GoAwayReceived) -> None:
         self._peer_informed = True
@@ -452,7 +411,7 @@ class Session:
         self.over.set()
         self._error = error
         self._reactor.unregister(self._fd)
-        self._probes.clear()
+        self.pings.forget()
         ends, self.ends = list(self.ends.values()), {}
         for end in ends:
             end.set_lost(error or "the session was closed")

@@ -55,9 +55,9 @@ async def test_a_body_that_is_cut_off_is_none() -> None:
 
 async def test_the_round_trip_is_measured(autojump_clock: MockClock) -> None:
     async with open_pair() as pair:
-        assert pair.client.rtt is None
+        assert pair.client.pings.rtt is None
         await trio.sleep(11)
-        assert pair.client.rtt == pytest.approx(0)
+        assert pair.client.pings.rtt == pytest.approx(0)
 
 
 class RawPeer:

@@ -139,7 +139,7 @@ class PacketTunnel:
     @property
     def rtt(self) -> float | None:
         """Seconds; None before it is known."""
-        return self._end.session.rtt
+        return self._end.session.pings.rtt
 
     def drain(self) -> None:
         """End the stream; for when nothing goes through it any more. A GOAWAY before that would

@@ -167,7 +167,7 @@ class _Proxy:
                 begun = True
                 self._hold.begin(dialled, None)
 
-        self._packets.end.session.probe(begin)
+        self._packets.end.session.pings.probe(begin)
         self._reactor.call_later(_LONGEST_WAIT, self, begin)
 
     def _forget(self) -> None:

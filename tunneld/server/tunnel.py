@@ -77,7 +77,7 @@ class NativeTunnel:
 
     @property
     def rtt(self) -> float | None:
-        return self.session.rtt
+        return self.session.pings.rtt
 
     def drain(self) -> None:
         self.session.drain()
