@@ -68,6 +68,8 @@ EXIT_CODES = {
     "not_found": 4,
     "denied": 5,
     "timeout": 6,
+    "agent_timeout": 6,
+    "dns_timeout": 6,
     "no_agent": 7,
 }
 """Exit code of `tunnelctl` by error code; every other code is 1."""

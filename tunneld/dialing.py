@@ -23,13 +23,15 @@ class Kind:
 
 REFUSED = Kind("refused", 502, "connection_refused")
 TIMEOUT = Kind("timeout", 504, "connection_timeout")
-AGENT_TIMEOUT = Kind("timeout", 504, "connection_timeout")
+AGENT_TIMEOUT = Kind("agent_timeout", 504, "http_response_timeout")
 """It is the agent that does not answer."""
 UNKNOWN_NAME = Kind("dns", 502, "dns_error")
+NAME_TIMEOUT = Kind("dns_timeout", 502, "dns_timeout")
+"""No name server answers the agent. RFC 9209 recommends 504; konnectivity's servers say 502."""
 UNREACHABLE = Kind("unreachable", 502, "destination_ip_unroutable")
 PROHIBITED = Kind("denied", 403, "destination_ip_prohibited")
 NO_AGENT = Kind("no_agent", 503, "destination_unavailable")
-TUNNEL_LOST = Kind("failed", 502, "connection_terminated")
+TUNNEL_LOST = Kind("tunnel_lost", 502, "connection_terminated")
 OVERLOADED = Kind("busy", 503, "connection_limit_reached")
 BAD_ADDRESS = Kind("bad_request", 502, "http_request_error")
 FAILED = Kind("failed", 502, "proxy_internal_response")
@@ -39,7 +41,9 @@ _BY_ERROR = {
     for kind in (
         REFUSED,
         TIMEOUT,
+        AGENT_TIMEOUT,
         UNKNOWN_NAME,
+        NAME_TIMEOUT,
         UNREACHABLE,
         PROHIBITED,
         NO_AGENT,
@@ -99,7 +103,7 @@ _SIGNS = (
     ("too many open files", OVERLOADED),
     ("connection refused", REFUSED),
     ("no such host", UNKNOWN_NAME),
-    ("server misbehaving", UNKNOWN_NAME),
+    ("server misbehaving", NAME_TIMEOUT),
     ("unreachable", UNREACHABLE),
     ("no route to host", UNREACHABLE),
     ("missing port in address", BAD_ADDRESS),
@@ -113,7 +117,10 @@ _HINTS = {
     "no_agent": "see which agents are connected with: tunnelctl agents",
     "dns": "names are resolved by the agent: check them in its network",
     "refused": "nothing listens on that port of the destination",
+    "dns_timeout": "no name server answered the agent: check its resolv.conf, and the way there",
     "timeout": "the agent reached no listener in time: check address, port and firewall there",
+    "agent_timeout": "the agent or its tunnel is stuck: see RTT and state in: tunnelctl agents",
+    "tunnel_lost": "try again; why the tunnel ended is in: tunnelctl role logs SERVER",
 }
 
 

@@ -5,8 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tunneld.dialing import (
+    AGENT_TIMEOUT,
     BAD_ADDRESS,
     FAILED,
+    NAME_TIMEOUT,
     NO_AGENT,
     OVERLOADED,
     PROHIBITED,
@@ -25,7 +27,9 @@ from tunneld.dialing import (
 KINDS = (
     REFUSED,
     TIMEOUT,
+    AGENT_TIMEOUT,
     UNKNOWN_NAME,
+    NAME_TIMEOUT,
     UNREACHABLE,
     PROHIBITED,
     NO_AGENT,
@@ -144,7 +148,7 @@ def test_any_text_is_an_authority_or_an_error(text: str) -> None:
         ("dial tcp 10.0.0.1:80: socket: too many open files", OVERLOADED),
         ("dial tcp 127.0.0.1:1: connect: connection refused", REFUSED),
         ("dial tcp: lookup nosuch on 10.0.0.10:53: no such host", UNKNOWN_NAME),
-        ("dial tcp: lookup nosuch on 10.0.0.10:53: server misbehaving", UNKNOWN_NAME),
+        ("dial tcp: lookup nosuch on 10.0.0.10:53: server misbehaving", NAME_TIMEOUT),
         ("dial tcp 10.0.0.1:80: connect: network is unreachable", UNREACHABLE),
         ("dial tcp 10.0.0.1:80: connect: no route to host", UNREACHABLE),
         ("dial tcp: address 127.0.0.1: missing port in address", BAD_ADDRESS),

@@ -13,6 +13,7 @@ import trio
 from tunneld.dialing import (
     BAD_ADDRESS,
     FAILED,
+    NAME_TIMEOUT,
     OVERLOADED,
     REFUSED,
     TIMEOUT,
@@ -77,10 +78,10 @@ async def _resolve(host: str, port: int, network: str) -> Sequence[_Info]:
         look_up = partial(look_up, flags=socket.AI_ADDRCONFIG)
         return await trio.to_thread.run_sync(look_up, abandon_on_cancel=True, limiter=_lookups)
     except socket.gaierror as exc:
-        why = "no such host"
+        kind, why = UNKNOWN_NAME, "no such host"
         if exc.errno == socket.EAI_AGAIN:
-            why = "server misbehaving (no name server answered)"
-        raise DialError(UNKNOWN_NAME, f"dial {network}: lookup {host}: {why}") from exc
+            kind, why = NAME_TIMEOUT, "server misbehaving (no name server answered)"
+        raise DialError(kind, f"dial {network}: lookup {host}: {why}") from exc
     except UnicodeError as exc:
         raise DialError(UNKNOWN_NAME, f"dial {network}: lookup {host}: no such host") from exc
 
