@@ -8,15 +8,17 @@ from typing import Any
 
 import trio
 
+from tunneld.caller import Caller
+
 _ids = itertools.count(1)
 
 
 class Conn:
     """One dialled connection, from the dial on."""
 
-    def __init__(self, client: str, destination: str, agent: str) -> None:
+    def __init__(self, caller: Caller, destination: str, agent: str) -> None:
         self.id = next(_ids)
-        self.client = client
+        self.caller = caller
         self.destination = destination
         self.agent = agent
         self.since = time.time()
@@ -29,7 +31,8 @@ class Conn:
         sent, received = self.octets()
         return {
             "id": self.id,
-            "client": self.client,
+            "client": self.caller.address or self.caller.name,
+            "identity": self.caller.name,
             "destination": self.destination,
             "agent": self.agent,
             "state": self.state,
@@ -53,9 +56,9 @@ class Conns:
             await self._empty.wait()
 
     @contextmanager
-    def listed(self, client: str, destination: str, agent: str = "") -> Iterator[Conn]:
+    def listed(self, caller: Caller, destination: str, agent: str = "") -> Iterator[Conn]:
         """List a connection while the block runs."""
-        conn = Conn(client, destination, agent)
+        conn = Conn(caller, destination, agent)
         self._conns[conn.id] = conn
         try:
             yield conn

@@ -1,15 +1,36 @@
 """Who a certificate says its holder is."""
 
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the library takes its time, and a program may never ask
     from cryptography import x509
 
+_CLIENT = "spiffe://tunneld/client/"
+_KEPT = 4096
+"""Certificates whose holders are remembered: parsing takes its time, and clients come again."""
+
 
 def names_of(certificate: "x509.Certificate") -> list[str]:
-    """The ids that a certificate allows its holder to use: the last segments of its URI SANs
-    (``home`` of ``spiffe://cluster/agent/home``), or its common name where it has none."""
+    """The agent ids that a certificate allows its holder to use: the last segments of its URI SANs
+    (``home`` of ``spiffe://cluster/agent/home``), or its common name where it has none. A URI that
+    makes it a client's of ours names no agent, should one CA sign both."""
+    uris, common = _uris_and_common_names(certificate)
+    if uris:
+        return [uri.rstrip("/").rsplit("/", 1)[-1] for uri in uris if not uri.startswith(_CLIENT)]
+    return common
+
+
+def client_of(certificate: "x509.Certificate") -> str:
+    """The client that a certificate names: ``NAME`` of ``spiffe://tunneld/client/NAME``, another
+    URI SAN as it is, its common name where it has none; "" if it names nobody."""
+    uris, common = _uris_and_common_names(certificate)
+    ours = [uri.removeprefix(_CLIENT) for uri in uris if uri.startswith(_CLIENT)]
+    return next(iter([*ours, *uris, *common]), "")
+
+
+def _uris_and_common_names(certificate: "x509.Certificate") -> tuple[list[str], list[str]]:
     from cryptography import x509
     from cryptography.x509.oid import NameOID
 
@@ -18,10 +39,8 @@ def names_of(certificate: "x509.Certificate") -> list[str]:
         uris = names.get_values_for_type(x509.UniformResourceIdentifier)
     except x509.ExtensionNotFound:
         uris = []
-    if uris:
-        return [uri.rstrip("/").rsplit("/", 1)[-1] for uri in uris]
     common = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    return [str(attribute.value) for attribute in common]
+    return uris, [str(attribute.value) for attribute in common]
 
 
 def names_of_der(der: bytes | None) -> list[str]:
@@ -31,6 +50,18 @@ def names_of_der(der: bytes | None) -> list[str]:
     from cryptography import x509
 
     return names_of(x509.load_der_x509_certificate(der))
+
+
+@lru_cache(_KEPT)
+def client_of_der(der: bytes) -> str:
+    """`client_of` a TLS peer's certificate.
+
+    Raises:
+      ValueError: it can't be read.
+    """
+    from cryptography import x509
+
+    return client_of(x509.load_der_x509_certificate(der))
 
 
 def names_of_file(path: Path) -> list[str]:

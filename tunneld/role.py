@@ -56,6 +56,14 @@ class Role:
         """Rows for `tunnelctl conns`; servers and agents have some."""
         return []
 
+    async def ask(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
+        """Answer a question of the control socket that only roles of some kind understand.
+
+        Raises:
+          ControlError: ``unknown_method``, or what is wrong with the question.
+        """
+        raise not_understood(method)
+
     async def dial_local(
         self, sock: socket.socket, host: str, port: int, accept: Callable[[str], bytes]
     ) -> None:
@@ -68,6 +76,11 @@ class Role:
           ControlError: the dial failed; nothing was sent on ``sock``, which is left open.
         """
         raise ControlError("not_found", "this role cannot dial: it is not a server")
+
+
+def not_understood(method: str) -> ControlError:
+    """For a role that is asked what only others can answer."""
+    return ControlError("unknown_method", f"this role does not know {method!r}")
 
 
 class RoleError(Exception):

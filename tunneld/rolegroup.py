@@ -61,6 +61,17 @@ class RoleGroup:
         """Rows for `tunnelctl conns`."""
         return [row for runner in self._runners.values() for row in runner.conns()][-MAX_ROWS:]
 
+    async def ask(self, name: str, method: str, params: dict[str, Any]) -> dict[str, Any]:
+        """As `RoleRunner.ask`.
+
+        Raises:
+          ControlError: also when there is no such role.
+        """
+        runner = self._runners.get(name)
+        if runner is None:
+            raise _not_here(name)
+        return await runner.ask(method, params)
+
     async def dial(
         self, name: str, sock: socket.socket, host: str, port: int, accept: Accept
     ) -> None:
@@ -72,8 +83,12 @@ class RoleGroup:
         runner = self._runners.get(name)
         if runner is None:
             sock.close()
-            raise ControlError("failed", f"role {name} does not run", "see: tunnelctl role list")
+            raise _not_here(name)
         await runner.dial(sock, host, port, accept)
+
+
+def _not_here(name: str) -> ControlError:
+    return ControlError("failed", f"role {name} does not run", "see: tunnelctl role list")
 
 
 @asynccontextmanager

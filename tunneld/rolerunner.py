@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import structlog
 import trio
@@ -83,11 +83,7 @@ class RoleRunner:
         """
         if self._role is None or self._dials is None or self._stop.is_set():
             sock.close()
-            raise ControlError(
-                "failed",
-                f"role {self.config.name} does not run, it is {self.status.state}",
-                f"see: tunnelctl role logs {self.config.name}",
-            )
+            raise self._not_running()
         dial = LocalDial(sock, host, port)
         with role_context(self.config.name):
             self._dials.start_soon(dial.run, self._role, accept)
@@ -98,6 +94,23 @@ class RoleRunner:
             raise
         if dial.error is not None:
             raise dial.error
+
+    async def ask(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
+        """As `Role.ask`.
+
+        Raises:
+          ControlError: also when the role does not run.
+        """
+        if self._role is None:
+            raise self._not_running()
+        return await self._role.ask(method, params)
+
+    def _not_running(self) -> ControlError:
+        return ControlError(
+            "failed",
+            f"role {self.config.name} does not run, it is {self.status.state}",
+            f"see: tunnelctl role logs {self.config.name}",
+        )
 
     def agents(self) -> list[dict[str, object]]:
         """Rows for `tunnelctl agents`."""

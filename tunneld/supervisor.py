@@ -25,6 +25,7 @@ from tunneld.rolegroup import MAX_ROWS, RoleGroup, Row, open_role_group
 from tunneld.rolestatus import SETTLED, RoleStatus
 from tunneld.roster import Entry, Roster
 from tunneld.team import Team
+from tunneld.workerlink import gone
 from tunneld.workplace import Premises, Workplace
 
 log = structlog.get_logger(__name__)
@@ -161,6 +162,37 @@ class Supervisor:
     async def conns(self) -> list[Row]:
         """Connections of all roles that answer."""
         return await self._gather(self._group.conns(), lambda place: place.conns())
+
+    async def ask(self, name: str, method: str, params: Message) -> list[Message]:
+        """The answers of a role, one of each of its processes.
+
+        Raises:
+          ControlError: there is no such role, it refuses, or does not answer.
+        """
+        entry = self.roster.get(name)
+        key = _lodging_of(entry.config)
+        if key is None:
+            return [await self._group.ask(name, method, params)]
+        lodging = self._lodgings.get(key)
+        if lodging is None:
+            raise gone()
+        return await lodging.place.ask(name, method, params)
+
+    async def ask_all(self, method: str, params: Message) -> list[tuple[str, Message]]:
+        """The answers of all roles that know ``method`` and do answer, with their names."""
+        answers: list[tuple[str, Message]] = []
+
+        async def ask_one(name: str) -> None:
+            try:
+                answers.extend((name, each) for each in await self.ask(name, method, params))
+            except ControlError as exc:
+                if exc.code != "unknown_method":
+                    log.debug("role does not answer", role=name, method=method, error=str(exc))
+
+        async with trio.open_nursery() as nursery:
+            for entry in self.roster:
+                nursery.start_soon(ask_one, entry.name)
+        return answers
 
     async def dial(
         self, server: str | None, sock: socket.socket, host: str, port: int, reply: Message

@@ -13,7 +13,7 @@ from dataclasses import replace
 import msgspec
 import trio
 
-from ctl.messages import Message
+from ctl.messages import ControlError, Message
 from tunneld.accepting import close_listener, listen_unix, shared_address
 from tunneld.config import RoleConfig, ServerConfig, processes_of
 from tunneld.role import RoleError, RoleState
@@ -114,6 +114,28 @@ class Team:
         """Rows for `tunnelctl conns`."""
         return await self._gather(Workplace.conns)
 
+    async def ask(self, name: str, method: str, params: Message) -> list[Message]:
+        """The answers of all processes that do answer.
+
+        Raises:
+          ControlError: none does; the first one's refusal.
+        """
+        answers: list[Message] = []
+        errors: list[ControlError] = []
+
+        async def ask_one(place: Workplace) -> None:
+            try:
+                answers.extend(await place.ask(name, method, params))
+            except ControlError as exc:
+                errors.append(exc)
+
+        async with trio.open_nursery() as nursery:
+            for place in self._places:
+                nursery.start_soon(ask_one, place)
+        if not answers:
+            raise errors[0] if errors else gone()
+        return answers
+
     async def dial(
         self, name: str, sock: socket.socket, host: str, port: int, reply: Message
     ) -> None:
@@ -122,15 +144,19 @@ class Team:
         Raises:
           ControlError: the dial failed.
         """
-        ready = [
-            place
-            for number, place in enumerate(self._places)
-            if self._statuses[number].state is RoleState.READY
-        ]
+        ready = self._ready
         if not ready:
             sock.close()
             raise gone()
         await ready[next(self._turns) % len(ready)].dial(name, sock, host, port, reply)
+
+    @property
+    def _ready(self) -> list[Workplace]:
+        return [
+            place
+            for number, place in enumerate(self._places)
+            if self._statuses[number].state is RoleState.READY
+        ]
 
     def _place(self, number: int, descriptors: list[int]) -> Workplace:
         premises = replace(self._premises, report=lambda _, status: self._told(number, status))

@@ -55,6 +55,14 @@ class Rows(Struct, frozen=True):
     kind: Literal["agents", "conns"]
 
 
+class Ask(Struct, frozen=True):
+    """Parameters of ``ask``."""
+
+    name: str
+    method: str
+    params: dict[str, Any]
+
+
 class Dial(Struct, frozen=True):
     """Parameters of ``dial``."""
 
@@ -74,6 +82,7 @@ class Worker:
             "start": (Start, self._start),
             "stop": (Stop, self._stop),
             "rows": (Rows, self._rows),
+            "ask": (Ask, self._ask),
         }
 
     async def run(self) -> None:
@@ -129,6 +138,9 @@ class Worker:
     async def _rows(self, params: Rows) -> Message:
         rows = self._group.agents() if params.kind == "agents" else self._group.conns()
         return {"rows": rows}
+
+    async def _ask(self, params: Ask) -> Message:
+        return await self._group.ask(params.name, params.method, params.params)
 
     async def _dial(self, params: Dial, descriptor: int | None) -> Message:
         if descriptor is None:

@@ -31,6 +31,8 @@ log = structlog.get_logger(__name__)
 
 START_TIMEOUT = 20.0
 """Seconds for a worker to come up and take its roles; it needs less than one."""
+ASK_TIMEOUT = 60.0
+"""Seconds for a role to answer a question; a trace may wait for a dial."""
 ROWS_TIMEOUT = 3.0
 """Seconds for a worker to list something."""
 STOP_MARGIN = 5.0
@@ -142,6 +144,19 @@ class Workplace:
     async def conns(self) -> list[Row]:
         """Rows for `tunnelctl conns`; none from a worker that does not answer."""
         return await self._rows("conns")
+
+    async def ask(self, name: str, method: str, params: Message) -> list[Message]:
+        """The answer of a role, in a list.
+
+        Raises:
+          ControlError: the role's refusal, or no answer.
+        """
+        if self._link is None:
+            raise gone()
+        with trio.move_on_after(ASK_TIMEOUT):
+            question = {"name": name, "method": method, "params": params}
+            return [await self._link.call("ask", question)]
+        raise ControlError("timeout", f"role {name} did not answer in {ASK_TIMEOUT:g} s")
 
     async def dial(
         self, name: str, sock: socket.socket, host: str, port: int, reply: Message

@@ -4,12 +4,13 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
+from tunneld.caller import Caller
 from tunneld.conns import Conns
 
 
 def test_a_connection_is_listed_while_it_lasts() -> None:
     conns = Conns()
-    with conns.listed("1.2.3.4:5", "a:80", "demo") as conn:
+    with conns.listed(Caller("cert:1.2.3.4:5", "1.2.3.4:5"), "a:80", "demo") as conn:
         (row,) = conns.rows("edge")
         assert row["state"] == "dialling"
         assert (row["bytes_sent"], row["bytes_received"]) == (0, 0)
@@ -21,6 +22,7 @@ def test_a_connection_is_listed_while_it_lasts() -> None:
             "id": conn.id,
             "role": "edge",
             "client": "1.2.3.4:5",
+            "identity": "cert:" + "1.2.3.4:5",
             "destination": "a:80",
             "agent": "demo",
             "state": "open",
@@ -32,14 +34,17 @@ def test_a_connection_is_listed_while_it_lasts() -> None:
 
 def test_a_connection_that_breaks_is_listed_no_more() -> None:
     conns = Conns()
-    with pytest.raises(ZeroDivisionError), conns.listed("c", "d"):
+    with pytest.raises(ZeroDivisionError), conns.listed(Caller("cert:c", "c"), "d"):
         raise ZeroDivisionError
     assert conns.rows("edge") == []
 
 
 def test_ids_are_unique_and_rows_are_oldest_first() -> None:
     conns = Conns()
-    with conns.listed("a", "x") as first, conns.listed("b", "x") as second:
+    with (
+        conns.listed(Caller("cert:a", "a"), "x") as first,
+        conns.listed(Caller("cert:b", "b"), "x") as second,
+    ):
         assert first.id < second.id
         assert [row["client"] for row in conns.rows("edge")] == ["a", "b"]
 
@@ -54,12 +59,12 @@ async def test_waiting_for_none_returns_when_the_last_has_gone() -> None:
         done.set()
 
     async with trio.open_nursery() as nursery:
-        with conns.listed("a", "x"):
-            with conns.listed("b", "x"):
+        with conns.listed(Caller("cert:a", "a"), "x"):
+            with conns.listed(Caller("cert:b", "b"), "x"):
                 nursery.start_soon(wait)
                 await wait_all_tasks_blocked()
             await wait_all_tasks_blocked()
             assert not done.is_set()
-        with conns.listed("c", "x"):  # at once again: not empty after all
+        with conns.listed(Caller("cert:c", "c"), "x"):  # at once again: not empty after all
             await wait_all_tasks_blocked()
             assert not done.is_set()

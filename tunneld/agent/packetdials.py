@@ -20,6 +20,7 @@ from tunneld.agent.connect import connect
 from tunneld.agent.endpointchannel import UNKNOWN_CLOSE, UNKNOWN_DATA, EndpointChannel
 from tunneld.agent.packetcall import error_of_end
 from tunneld.agent.target import parse_target
+from tunneld.caller import SERVER
 from tunneld.conns import Conn, Conns
 from tunneld.dialing import TIMEOUT, DialError
 from tunneld.packetstream import PacketStream
@@ -183,7 +184,7 @@ class PacketDials:
         destination = request.address
         self._stir(1)
         try:
-            with self._conns.listed("server", destination, self._agent_id) as conn:
+            with self._conns.listed(SERVER, destination, self._agent_id) as conn:
                 await self._connect(request, connect_id, scope, conn)
         except DialError as exc:
             reason = DIAL_TIMEOUT if exc.kind is TIMEOUT else DIAL_UNKNOWN

@@ -9,6 +9,7 @@ from frames import Headers
 from tunneld import agentinfo
 from tunneld.agent.connect import connect
 from tunneld.agentinfo import AgentInfo
+from tunneld.caller import SERVER
 from tunneld.conns import Conn, Conns
 from tunneld.dialing import TIMEOUT, DialError, split_authority
 from tunneld.reactor import Reactor
@@ -79,7 +80,7 @@ class Requests:
     async def _dial(self, end: StreamEnd, authority: str) -> None:
         """Connect, answer, and carry the connection until it ends."""
         try:
-            with self._conns.listed("server", authority, self._agent_id) as conn:
+            with self._conns.listed(SERVER, authority, self._agent_id) as conn:
                 await self._carry(end, conn)
         except DialError as exc:
             reason = DIAL_TIMEOUT if exc.kind is TIMEOUT else DIAL_UNKNOWN

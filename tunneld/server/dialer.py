@@ -8,6 +8,7 @@ from typing import TypeAlias
 import structlog
 import trio
 
+from tunneld.caller import Caller
 from tunneld.conns import Conn, Conns
 from tunneld.dialing import AGENT_TIMEOUT, NO_AGENT, TUNNEL_LOST, DialError, host_of
 from tunneld.relay import DialledEnd, RelayError
@@ -52,27 +53,25 @@ class Dialer:
         self._timeout = timeout or math.inf
 
     async def connect(
-        self, client: str, address: str, carry: Carry, *, protocol: str = "tcp"
+        self, caller: Caller, address: str, carry: Carry, *, protocol: str = "tcp"
     ) -> None:
         """Dial ``host:port`` and have ``carry`` carry the connection.
 
-        Args:
-          client: who asks, for lists and logs.
         Raises:
           DialError: the endpoint could not be reached; ``carry`` was not called.
         """
         try:
-            await self._connect(client, address, carry, protocol)
+            await self._connect(caller, address, carry, protocol)
         except DialError as exc:
             self._telemetry.dial_failure_count[_REASONS.get(exc.kind, ERROR_RESPONSE)] += 1
-            log.info("dial failed", client=client, destination=address, error=str(exc))
+            log.info("dial failed", client=str(caller), destination=address, error=str(exc))
             raise
         except RelayError as exc:
-            log.debug("connection broken", client=client, destination=address, error=str(exc))
+            log.debug("connection broken", client=str(caller), destination=address, error=str(exc))
 
-    async def _connect(self, client: str, address: str, carry: Carry, protocol: str) -> None:
+    async def _connect(self, caller: Caller, address: str, carry: Carry, protocol: str) -> None:
         tunnel = self._registry.choose(host_of(address))
-        with self._conns.listed(client, address, tunnel.info.agent_id) as conn:
+        with self._conns.listed(caller, address, tunnel.info.agent_id) as conn:
             tunnel.conns += 1
             tunnel.dials += 1
             try:

@@ -14,11 +14,13 @@ import trio
 
 from frames.frame import PREFACE
 from tunneld.accepting import peer_of
+from tunneld.caller import Caller
 from tunneld.conns import Conn
 from tunneld.dialing import DialError
 from tunneld.reactor import Reactor
 from tunneld.relay import DialledEnd, Relay
 from tunneld.server import http1
+from tunneld.server.callers import caller_of
 from tunneld.server.dialer import Dialer
 from tunneld.server.hold import FirstByteHold
 from tunneld.server.http2 import Http2Frontend
@@ -120,11 +122,12 @@ class FrontendServer:
             http2 = octets.startswith(_SIGN)
             self._check_version(http2)
             head = None if http2 else await _read_head(stream, octets)
+        caller = caller_of(stream.transport, peer)
         if http2 and not self._draining:
             stream.unread(octets)
-            await self._http2.serve(stream, peer)
+            await self._http2.serve(stream, caller)
         elif head is not None:
-            await self._http1(stream, peer, head)
+            await self._http1(stream, caller, head)
 
     def _check_version(self, http2: bool) -> None:
         if (HTTP2 if http2 else HTTP1) not in self._speaks:
@@ -140,11 +143,11 @@ class FrontendServer:
             finally:
                 self._idle.discard(scope)
 
-    async def _http1(self, stream: TransportStream, peer: str, first: http1.Head) -> None:
+    async def _http1(self, stream: TransportStream, caller: Caller, first: http1.Head) -> None:
         head: http1.Head | None = first
         while head is not None and not self._draining:
             if head.method == b"CONNECT":
-                await self._connect(stream, peer, head.target)
+                await self._connect(stream, caller, head.target)
                 return
             if not head.keep_alive:
                 await _say_goodbye(stream, http1.not_connect(head))
@@ -153,14 +156,14 @@ class FrontendServer:
                 await stream.send_all(http1.not_connect(head))
                 head = await _read_head(stream)
 
-    async def _connect(self, stream: TransportStream, peer: str, authority: str) -> None:
+    async def _connect(self, stream: TransportStream, caller: Caller, authority: str) -> None:
         self._telemetry.http_connections += 1
         try:
-            await self._dial(stream, peer, authority)
+            await self._dial(stream, caller, authority)
         finally:
             self._telemetry.http_connections -= 1
 
-    async def _dial(self, stream: TransportStream, peer: str, authority: str) -> None:
+    async def _dial(self, stream: TransportStream, caller: Caller, authority: str) -> None:
         with watching(self._reactor, stream) as watch:
 
             async def carry(end: DialledEnd, conn: Conn) -> None:
@@ -168,7 +171,7 @@ class FrontendServer:
                 await self._carry(stream, end, conn)
 
             try:
-                await self._dialer.connect(peer, authority, carry)
+                await self._dialer.connect(caller, authority, carry)
             except DialError as exc:
                 watch.stop()
                 reply = http1.failed(exc, self._name, as_upstream=self._as_upstream)

@@ -8,6 +8,7 @@ import structlog
 import trio
 
 from frames import Headers, Limits, Role
+from tunneld.caller import Caller
 from tunneld.conns import Conn
 from tunneld.dialing import DialError
 from tunneld.reactor import Reactor
@@ -57,17 +58,17 @@ class Http2Frontend:
         for session in list(self._sessions):
             session.drain()
 
-    async def serve(self, stream: TransportStream, peer: str) -> None:
+    async def serve(self, stream: TransportStream, caller: Caller) -> None:
         """Serve one client to its end; ``stream`` is given up."""
         early = stream.take_early()
-        calls = GrpcServer("ProxyService", "Proxy", partial(self._proxy.serve, peer))
+        calls = GrpcServer("ProxyService", "Proxy", partial(self._proxy.serve, caller))
         async with trio.open_nursery() as requests:  # relays end with the session, or soon after
 
             def on_request(end: StreamEnd, headers: Headers) -> None:
                 if not self._connects or is_call(headers):
                     requests.start_soon(calls.serve, end, headers)
                 else:
-                    requests.start_soon(self._request, peer, end, headers)
+                    requests.start_soon(self._request, caller, end, headers)
 
             session = Session(
                 self._reactor,
@@ -82,11 +83,11 @@ class Http2Frontend:
             try:
                 await session.run(early)
             except SessionError as exc:
-                log.debug("client lost", client=peer, error=str(exc))
+                log.debug("client lost", client=str(caller), error=str(exc))
             finally:
                 self._sessions.discard(session)
 
-    async def _request(self, peer: str, front: StreamEnd, headers: Headers) -> None:
+    async def _request(self, caller: Caller, front: StreamEnd, headers: Headers) -> None:
         fields = dict(headers)
         if fields[b":method"] != b"CONNECT" or b":protocol" in fields:
             status = HTTPStatus.METHOD_NOT_ALLOWED
@@ -94,15 +95,15 @@ class Http2Frontend:
             front.reply(status, "this proxy only supports CONNECT passthrough\n", extra)
             return
         try:
-            await self._connect(peer, front, fields[b":authority"].decode("latin-1"))
+            await self._connect(caller, front, fields[b":authority"].decode("latin-1"))
         except DialError as exc:
             value = exc.proxy_status(self._name).encode("latin-1", "replace")
             front.reply(exc.kind.status, str(exc), [(b"proxy-status", value)])
         except Exception:  # a bug: it ends this stream alone
-            log.exception("client failed", client=peer)
+            log.exception("client failed", client=str(caller))
             front.abort()
 
-    async def _connect(self, peer: str, front: StreamEnd, authority: str) -> None:
+    async def _connect(self, caller: Caller, front: StreamEnd, authority: str) -> None:
         async def carry(end: DialledEnd, conn: Conn) -> None:
             front.on_lost = None
             if front.respond([(b":status", b"200")]):
@@ -112,4 +113,4 @@ class Http2Frontend:
         with trio.CancelScope() as lost:
             front.on_lost = lost.cancel
             if front.lost is None:
-                await self._dialer.connect(peer, authority, carry)
+                await self._dialer.connect(caller, authority, carry)

@@ -18,6 +18,7 @@ from frames.packet import (
     DialResponse,
     Packet,
 )
+from tunneld.caller import Caller
 from tunneld.conns import Conn
 from tunneld.dialing import AGENT_TIMEOUT, BAD_ADDRESS, NO_AGENT, DialError
 from tunneld.packetstream import PacketStream
@@ -59,14 +60,14 @@ class ProxyService:
         self._hold = hold
         self._telemetry = telemetry
 
-    async def serve(self, client: str, end: StreamEnd, request: Request) -> None:
+    async def serve(self, caller: Caller, end: StreamEnd, request: Request) -> None:
         """Serve one call to its end.
 
         Raises:
           GrpcError: the call does not end well.
         """
         self._telemetry.grpc_connections[PROXY] += 1
-        proxy = _Proxy(client, end, self._reactor, self._dialer, self._hold, self._telemetry)
+        proxy = _Proxy(caller, end, self._reactor, self._dialer, self._hold, self._telemetry)
         try:
             with trio.fail_after(math.inf if request.timeout is None else request.timeout):
                 if not end.respond(response_headers(request.content_type)):
@@ -84,14 +85,14 @@ class _Proxy:
 
     def __init__(
         self,
-        client: str,
+        caller: Caller,
         end: StreamEnd,
         reactor: Reactor,
         dialer: Dialer,
         hold: FirstByteHold,
         telemetry: ServerTelemetry,
     ) -> None:
-        self._client = client
+        self._caller = caller
         self._reactor = reactor
         self._dialer = dialer
         self._hold = hold
@@ -136,7 +137,7 @@ class _Proxy:
                     text = f"dial: unknown network {request.protocol}"
                     raise DialError(BAD_ADDRESS, text)
                 await self._dialer.connect(
-                    self._client, request.address, carry, protocol=request.protocol
+                    self._caller, request.address, carry, protocol=request.protocol
                 )
             except DialError as exc:
                 self._deaf = True

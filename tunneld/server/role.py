@@ -12,6 +12,7 @@ import structlog
 import trio
 
 from tunneld.accepting import accept_each, address_of, close_listener, is_local, listen
+from tunneld.caller import CONTROL
 from tunneld.config import Frontend, ServerConfig, TunnelListener
 from tunneld.conns import Conn, Conns
 from tunneld.dialing import DialError, join_authority
@@ -180,7 +181,7 @@ class ServerRole(Role):
             await Relay(client, end).run()
 
         try:
-            await self._dialer.connect("local", join_authority(host, port), carry)
+            await self._dialer.connect(CONTROL, join_authority(host, port), carry)
         except DialError as exc:
             raise exc.to_control() from exc
         except BaseException:
