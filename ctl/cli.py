@@ -24,6 +24,7 @@ _COMMANDS = {
     "conns": "ctl.cmd_conns",
     "demo": "ctl.cmd_demo",
     "dial": "ctl.cmd_dial",
+    "explain": "ctl.cmd_explain",
     "forward": "ctl.cmd_forward",
     "grpc": "ctl.cmd_grpc",
     "http": "ctl.cmd_http",

@@ -4,7 +4,8 @@
     python docs/generate.py --check    exit with 1 if it is not what would be written
 
 commands.md as a whole, from click's parameters, not from its help texts, whose layout changes
-between versions; and the tables of flags in proxy-programs.md, each between two comments.
+between versions; errors.md as a whole, from the catalogue of errors; and the tables of flags in
+proxy-programs.md, each between two comments.
 """
 
 import sys
@@ -15,7 +16,9 @@ from typing import Any
 
 import click
 
+from ctl import catalogue
 from ctl.app import App
+from ctl.catalogue import Error
 from ctl.cli import cli as tunnelctl
 from tunneld.cli import cli as tunneld
 from tunneld.dropin.agent_flags import AgentOptions
@@ -26,6 +29,7 @@ from tunneld.dropin.server_flags import ServerOptions
 
 REFERENCE = Path(__file__).parent / "reference"
 COMMANDS = REFERENCE / "commands.md"
+ERRORS = REFERENCE / "errors.md"
 PROGRAMS = REFERENCE / "proxy-programs.md"
 
 FLAGS: dict[str, type[Table]] = {
@@ -39,10 +43,21 @@ _HEAD = """\
 # Commands
 
 Made by `docs/generate.py` from the programs themselves; do not edit.
-Exit codes: [Exit codes and error codes](exit-codes.md). Files and variables:
+[Exit codes](exit-codes.md), [errors](errors.md). Files and variables:
 [Files and environment](files-and-environment.md). The other two programs, with konnectivity's
 flags: [proxy-server and proxy-agent](proxy-programs.md).
 
+"""
+
+_ERRORS_HEAD = """\
+# Errors
+
+Made by `docs/generate.py` from the catalogue that `tunnelctl explain CODE` prints; do not edit.
+How errors are printed, and exit codes: [Exit codes](exit-codes.md). Where to begin:
+[Troubleshoot](../how-to/troubleshoot.md).
+
+| code | exit code | status | `error` of proxy-status | meaning |
+| --- | --- | --- | --- | --- |
 """
 
 
@@ -122,6 +137,34 @@ def _prose(text: str) -> str:
     return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs).replace("|", "\\|")
 
 
+def errors_page() -> str:
+    """The page of error codes."""
+    parts = [_ERRORS_HEAD + "".join(map(_error_row, catalogue.errors()))]
+    parts += ["## Dials\n", *map(_error_section, catalogue.DIALS)]
+    parts += ["## Commands\n", *map(_error_section, catalogue.COMMANDS)]
+    parts += ["## Reasons\n\nWords in states of roles and in logs, from TLS for the most part.\n"]
+    return "\n".join([*parts, *map(_error_section, catalogue.REASONS)])
+
+
+def _error_row(error: Error) -> str:
+    status, name = (error.reply.status, f"`{error.reply.error}`") if error.reply else ("", "")
+    return f"| `{error.code}` | {error.exit_code} | {status} | {name} | {error.meaning} |\n"
+
+
+def _error_section(error: Error) -> str:
+    also = ", ".join(f"`{each}`" for each in error.aliases)
+    return "\n".join(
+        [
+            f"### `{error.code}`\n",
+            f"{error.meaning} Arises at: {error.where}.{f' Also: {also}.' if also else ''}\n",
+            "| cause, or what is seen | what to do |",
+            "| --- | --- |",
+            *(f"| {cause.seen} | {cause.action} |" for cause in error.causes),
+            "",
+        ]
+    )
+
+
 def programs_page() -> str:
     """The page of proxy-server and proxy-agent as it is, with its tables made anew."""
     text = PROGRAMS.read_text("utf-8")
@@ -168,8 +211,9 @@ def _default(each: Flag[Any]) -> str:
 def main() -> int:
     """Write the pages, or compare them."""
     stale = []
-    for path, text in ((COMMANDS, commands_page()), (PROGRAMS, programs_page())):
-        if path.read_text("utf-8") == text:
+    pages = ((COMMANDS, commands_page()), (ERRORS, errors_page()), (PROGRAMS, programs_page()))
+    for path, text in pages:
+        if path.exists() and path.read_text("utf-8") == text:
             continue
         if sys.argv[1:] != ["--check"]:
             path.write_text(text, "utf-8")

@@ -8,6 +8,9 @@ import msgspec
 import pytest
 from prometheus_client.metrics_core import Metric
 
+from ctl import catalogue
+from ctl.catalogue import DIALS
+from ctl.cli import INTERRUPTED
 from ctl.messages import EXIT_CODES, MAX_FRAME
 from frames.grpc import MAX_MESSAGE
 from frames.limits import Work
@@ -22,6 +25,7 @@ from tunneld.server import http1
 from tunneld.session import window_budget
 from tunneld.telemetry import AgentTelemetry, ServerTelemetry
 
+EXIT_PAGE = ROOT / "docs/reference/exit-codes.md"
 CONFIGURATION = ROOT / "docs/reference/configuration.md"
 PROXY_PROGRAMS = ROOT / "docs/reference/proxy-programs.md"
 KONNECTIVITY = ROOT / "docs/reference/konnectivity.md"
@@ -143,14 +147,19 @@ def codes_raised() -> set[str]:
     return found
 
 
-def test_every_error_code_is_explained() -> None:
-    tables = tables_of(ROOT / "docs/reference/exit-codes.md")
-    documented = {row[0]: row[1] for row in tables["Error codes"]}
-    assert set(documented) == codes_raised() | set(EXIT_CODES)
-    for code, exit_code in documented.items():
-        assert int(exit_code) == EXIT_CODES.get(code, 1), code
-    headings = re.findall(r"^## `(\w+)`", read(ROOT / "docs/how-to/troubleshoot.md"), re.MULTILINE)
-    assert set(headings) == set(documented)
+def test_every_error_code_is_in_the_catalogue() -> None:
+    assert {error.code for error in catalogue.errors()} == codes_raised() | set(EXIT_CODES)
+
+
+def test_the_catalogue_has_each_kind_of_failed_dial_as_servers_reply_to_it() -> None:
+    kinds = [value for value in vars(dialing).values() if isinstance(value, dialing.Kind)]
+    replies = {(each.code, each.reply.status, each.reply.error) for each in DIALS if each.reply}
+    assert replies == {(kind.code, kind.status, kind.error) for kind in kinds}
+
+
+def test_exit_codes_are_in_the_reference() -> None:
+    (rows,) = (rows for rows in tables_of(EXIT_PAGE).values() if rows)
+    assert {int(row[0]) for row in rows} == {0, 1, INTERRUPTED, *EXIT_CODES.values()}
 
 
 def test_every_control_method_is_in_the_reference() -> None:

@@ -16,6 +16,7 @@ COMMANDS = (
     "conns",
     "demo",
     "dial",
+    "explain",
     "forward",
     "grpc",
     "http",
