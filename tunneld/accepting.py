@@ -3,46 +3,50 @@
 import errno
 import os
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import structlog
 import trio
 
 from ctl.address import Address
-from tunneld.listening import listen_error, parse_listen
+from tunneld.inherited import SYSTEMD, UNIX, LentListener, inherited
+from tunneld.listening import claim_listeners, listen_error, parse_listen
 from tunneld.transport.base import tune
 
 log = structlog.get_logger(__name__)
 
 _BACKLOG = 1024
 _ACCEPTS_PER_WAKE = 16
-_UNIX = "unix:"
-_INHERITED = "fd:/"
-"""Not an address that a configuration may have: its "port" is no number."""
+_SHARED_TCP = "fd:/tcp/"
+_SHARED_UNIX = "fd:/unix/"
+"""Not addresses that a configuration may have: their "port" is no number."""
 _PAUSE = 0.1
 """Seconds without accepting when descriptors have run out."""
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 _GONE = frozenset({errno.ECONNABORTED, errno.EPROTO, errno.EPERM, errno.EINTR})
 
 
-class SharedListener(socket.socket):
+class SharedListener(LentListener):
     """A listening socket that other processes accept from as well."""
 
 
 async def listen(address: str, *, reuse_port: bool = False) -> list[socket.socket]:
-    """Non-blocking listening sockets for ``host:port``, ``unix:/path``, or what `shared_address`
-    gave.
+    """Non-blocking listening sockets for ``host:port``, ``unix:/path``, ``systemd:NAME``, or what
+    `shared_address` gave. Where the process has inherited some, these are all.
 
     Args:
       reuse_port: share TCP ports with other sockets that say so too.
     Raises:
       RoleError: not an address, or it cannot be listened on.
     """
-    if address.startswith(_UNIX):
+    if address.startswith((_SHARED_TCP, _SHARED_UNIX)):
+        numbers = address.rpartition("/")[2].split(",")
+        return [SharedListener(fileno=os.dup(int(number))) for number in numbers]
+    if taken := claim_listeners(address):
+        return taken
+    if address.startswith(UNIX):
         return [listen_unix(address)]
-    if address.startswith(_INHERITED):
-        return [SharedListener(fileno=os.dup(int(address.removeprefix(_INHERITED))))]
     host, port = parse_listen(address)
     try:
         infos = await trio.socket.getaddrinfo(
@@ -77,14 +81,18 @@ async def listen(address: str, *, reuse_port: bool = False) -> list[socket.socke
     return sockets
 
 
-def shared_address(listener: socket.socket) -> str:
-    """What a process that inherits ``listener``, of a UNIX socket, gives to `listen`."""
-    return f"{_INHERITED}{listener.fileno()}"
+def shared_address(listeners: Sequence[socket.socket]) -> str:
+    """What a process that inherits ``listeners``, all of them UNIX or none, gives to `listen`."""
+    local = listeners[0].family == socket.AF_UNIX
+    numbers = ",".join(str(sock.fileno()) for sock in listeners)
+    return f"{_SHARED_UNIX if local else _SHARED_TCP}{numbers}"
 
 
 def is_local(address: str) -> bool:
-    """Whether `listen` makes a UNIX socket of it."""
-    return address.startswith((_UNIX, _INHERITED))
+    """Whether `listen` makes a UNIX socket of it, or finds one."""
+    if address.startswith(SYSTEMD):
+        return inherited.is_unix(address)
+    return address.startswith((UNIX, _SHARED_UNIX))
 
 
 def listen_unix(address: str) -> socket.socket:
@@ -143,12 +151,12 @@ def name_of(family: int, name: object) -> str:
 
 
 def close_listener(sock: socket.socket) -> None:
-    """Stop listening; a UNIX socket's file goes away with it, unless others listen on. Twice is
+    """Stop listening; a UNIX socket's file goes away with it, unless others keep it. Twice is
     harmless."""
     if sock.fileno() < 0:
         return
     path = ""
-    if sock.family == socket.AF_UNIX and not isinstance(sock, SharedListener):
+    if sock.family == socket.AF_UNIX and not isinstance(sock, LentListener):
         path = sock.getsockname()
     trio.lowlevel.notify_closing(sock)
     sock.close()

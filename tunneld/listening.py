@@ -6,6 +6,7 @@ import socket
 import trio
 
 from ctl.address import Address, AddressError, parse_listen_address
+from tunneld.inherited import SYSTEMD, inherited
 from tunneld.role import RoleError
 
 _ADVICE = {
@@ -17,16 +18,44 @@ _ADVICE = {
 
 
 async def listen_tcp(listen: str) -> list[trio.SocketListener]:
-    """Listen on ``host:port`` or ``[v6]:port``; a name may stand for several addresses.
+    """Listen on ``host:port`` or ``[v6]:port``; a name may stand for several addresses. What the
+    process has inherited comes first, by its address or as ``systemd:NAME``.
 
     Raises:
       RoleError: not an address, or it cannot be listened on.
     """
+    if taken := claim_listeners(listen):
+        if taken[0].family == socket.AF_UNIX:
+            for sock in taken:
+                sock.close()
+            raise RoleError(f"cannot listen on {listen}: it is a UNIX socket, expected TCP")
+        plain = [socket.socket(fileno=sock.detach()) for sock in taken]  # trio wants no subclass
+        return [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in plain]
     address = parse_listen(listen)
     try:
         return await trio.open_tcp_listeners(address.port, host=address.host or None)
     except OSError as exc:
         raise listen_error(listen, exc) from exc
+
+
+def claim_listeners(listen: str) -> list[socket.socket]:
+    """The inherited sockets for a ``listen`` key; none if there are none.
+
+    Raises:
+      RoleError: ``systemd:NAME`` where no socket has that name, or descriptors have run out.
+    """
+    try:
+        taken = inherited.claim(listen)
+    except OSError as exc:
+        raise listen_error(listen, exc) from exc
+    if not taken and listen.startswith(SYSTEMD):
+        name = listen.removeprefix(SYSTEMD)
+        names = ", ".join(inherited.names) or "none at all"
+        raise RoleError(
+            f"cannot listen on {listen}: this process was started with no socket of that name, but"
+            f" with {names}; see FileDescriptorName={name} and Service= of the socket unit"
+        )
+    return taken
 
 
 def parse_listen(listen: str) -> Address:

@@ -1,8 +1,9 @@
 """A role that runs in several processes: a worker for each, and one role to look at.
 
 A server's processes are servers of their own, with an id each: the kernel deals TCP connections
-out to their listening sockets (SO_REUSEPORT), a UNIX socket they all accept from, and an agent
-connects until it has a tunnel to each. An agent's processes are agents of the same id.
+out to their listening sockets (SO_REUSEPORT), a UNIX socket and an inherited one they all accept
+from, and an agent connects until it has a tunnel to each. An agent's processes are agents of the
+same id.
 """
 
 import itertools
@@ -16,13 +17,14 @@ import trio
 from ctl.messages import ControlError, Message
 from tunneld.accepting import close_listener, listen_unix, shared_address
 from tunneld.config import RoleConfig, ServerConfig, processes_of
+from tunneld.inherited import UNIX
+from tunneld.listening import claim_listeners
 from tunneld.role import RoleError, RoleState
 from tunneld.rolegroup import Row
 from tunneld.rolestatus import RoleStatus
 from tunneld.workerlink import gone
 from tunneld.workplace import Enter, Premises, Workplace
 
-_UNIX = "unix:"
 _WORST_FIRST = (
     RoleState.FAILED,
     RoleState.BACKOFF,
@@ -48,8 +50,8 @@ class Team:
         self._size = processes_of(config)
         self._statuses = [RoleStatus(RoleState.STOPPED)] * self._size
         self._status = RoleStatus(RoleState.STOPPED)
-        self._listeners: dict[str, socket.socket] = {}
-        """Of UNIX sockets, by address."""
+        self._listeners: dict[str, list[socket.socket]] = {}
+        """Of what the processes can't open each for itself, by address."""
         self._places: list[Workplace] = []
         self._turns = itertools.count()
         self._hired = trio.Event()
@@ -87,7 +89,7 @@ class Team:
             self._close_listeners()
             self._say(RoleStatus(RoleState.FAILED, str(exc)))
             return
-        descriptors = [sock.fileno() for sock in self._listeners.values()]
+        descriptors = [sock.fileno() for each in self._listeners.values() for sock in each]
         self._places = [self._place(number, descriptors) for number in range(self._size)]
         for number, place in enumerate(self._places):
             place.start(self._part(config, number))
@@ -168,11 +170,10 @@ class Team:
             return msgspec.structs.replace(config, processes=1)
         server_id = config.server_id and f"{config.server_id}-{number + 1}"
         frontends = tuple(
-            msgspec.structs.replace(each, listen=shared_address(self._listeners[each.listen]))
-            if each.listen in self._listeners
-            else each
+            msgspec.structs.replace(each, listen=self._address(each.listen))
             for each in config.frontends
         )
+        tunnel = msgspec.structs.replace(config.tunnel, listen=self._address(config.tunnel.listen))
         return msgspec.structs.replace(
             config,
             processes=1,
@@ -180,25 +181,36 @@ class Team:
             server_id=server_id,
             server_count=config.server_count * self._size,
             frontends=frontends,
+            tunnel=tunnel,
         )
 
+    def _address(self, listen: str) -> str:
+        """Where one of the processes listens instead."""
+        return shared_address(self._listeners[listen]) if listen in self._listeners else listen
+
     def _listen(self, config: RoleConfig) -> None:
-        """On UNIX sockets, which the kernel does not share by itself.
+        """On UNIX sockets, which the kernel does not share by itself, and on what this process has
+        inherited; that is of its own namespace.
 
         Raises:
           RoleError: that failed.
         """
         if not isinstance(config, ServerConfig):
             return
-        for frontend in config.frontends:
-            address = frontend.listen
-            if address.startswith(_UNIX):
-                path = self._premises.state_dir / address.removeprefix(_UNIX)
-                self._listeners[address] = listen_unix(f"{_UNIX}{path}")
+        for listen in (*(each.listen for each in config.frontends), config.tunnel.listen):
+            address = listen
+            if address.startswith(UNIX):
+                address = f"{UNIX}{self._premises.state_dir / address.removeprefix(UNIX)}"
+            taken = claim_listeners(address) if config.namespace is None else []
+            if taken:
+                self._listeners[listen] = taken
+            elif address.startswith(UNIX):
+                self._listeners[listen] = [listen_unix(address)]
 
     def _close_listeners(self) -> None:
         while self._listeners:
-            close_listener(self._listeners.popitem()[1])
+            for sock in self._listeners.popitem()[1]:
+                close_listener(sock)
 
     async def _gather(self, ask: Callable[[Workplace], Awaitable[list[Row]]]) -> list[Row]:
         rows: list[Row] = []

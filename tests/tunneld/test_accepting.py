@@ -64,7 +64,7 @@ async def test_an_inherited_socket_is_shared_and_leaves_the_file_to_its_owner(
 ) -> None:
     path = tmp_path / "x.sock"
     owner = listen_unix(f"unix:{path}")
-    address = shared_address(owner)
+    address = shared_address([owner])
     assert is_local(address)
     (heir,) = await listen(address)
     with socket.socket(socket.AF_UNIX) as client:

@@ -17,7 +17,7 @@ from tunneld.config import Frontend, ServerConfig, TunnelListener
 from tunneld.conns import Conn, Conns
 from tunneld.dialing import DialError, join_authority
 from tunneld.relay import DialledEnd, Relay, RelayError
-from tunneld.role import Host, Role
+from tunneld.role import Host, Role, RoleError
 from tunneld.server.agents import ALPN, AgentServer
 from tunneld.server.dialer import Dialer
 from tunneld.server.frontend import HTTP1, HTTP2, FrontendServer
@@ -132,7 +132,11 @@ class ServerRole(Role):
 
     def _frontend_context(self, frontend: Frontend) -> ssl.SSLContext | None:
         if is_local(frontend.listen):
+            if frontend.cert:
+                raise RoleError(f"{frontend.listen} is a UNIX socket, which is plain: remove cert")
             return None
+        if not frontend.cert:
+            raise RoleError(f"{frontend.listen} is TCP, which speaks TLS only: give cert and key")
         return self._context(frontend, _SPEAKS[self._config.mode])
 
     def _tunnel_context(self) -> ssl.SSLContext:
