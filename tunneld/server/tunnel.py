@@ -1,6 +1,7 @@
 """A native tunnel as the server sees it: a session to one agent, a stream for each connection."""
 
 import time
+from email.utils import formatdate
 from http import HTTPStatus
 
 import trio
@@ -103,6 +104,7 @@ class NativeTunnel:
             (b":path", agentinfo.PATH),
             (agentinfo.SERVER_ID, server_id.encode()),
             (agentinfo.SERVER_COUNT, b"%d" % self._server_count),
+            (b"date", formatdate(usegmt=True).encode()),
         ]
         try:
             end = self.session.open(head, end_stream=True)
