@@ -20,16 +20,20 @@ STOP_TIMEOUT = 120.0
 
 
 class _Group(click.Group):
-    """Loads `certs` when it is called: the cryptography library takes its time."""
+    """Loads `certs` and `secrets` when they are called: the cryptography library takes its time."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted([*super().list_commands(ctx), "certs"])
+        return sorted([*super().list_commands(ctx), "certs", "secrets"])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name == "certs":
             from tunneld.certs_cli import certs
 
             return certs
+        if cmd_name == "secrets":
+            from tunneld.secrets_cli import secrets
+
+            return secrets
         return super().get_command(ctx, cmd_name)
 
 
@@ -83,15 +87,16 @@ _output_option = click.option(
 def start(config: Path | None, control: str | None, state: str | None, foreground: bool) -> None:
     """Start the daemon; it detaches as soon as it is ready."""
     places = _control(control), state_directory(state)
+    service = _take_service()
     if foreground:
-        _start_in_foreground(config, *places)
+        _start_in_foreground(config, *places, service)
         return
     from tunneld.detach import Tell, detach
 
     config = config.absolute() if config else None
 
     def body(tell: Tell) -> None:
-        _run_daemon(config, *places, tell)
+        _run_daemon(config, *places, service, tell)
 
     message = detach(body)
     if message is None:
@@ -174,7 +179,18 @@ def _control(option: str | None) -> Path:
         raise click.UsageError(str(exc)) from exc
 
 
-def _start_in_foreground(config: Path | None, control: Path, state: Path) -> None:
+def _take_service() -> dict[str, Any]:
+    """What the service manager that started this process has given to it, as of `Settings`; to be
+    taken before any fork."""
+    from tunneld.inherited import take_from_environment
+    from tunneld.notify import Notifier
+
+    return {"notifier": Notifier.from_environment(), "refused": take_from_environment()}
+
+
+def _start_in_foreground(
+    config: Path | None, control: Path, state: Path, service: dict[str, Any]
+) -> None:
     def tell(message: dict[str, Any]) -> None:
         if "error" in message:
             raise ControlError.from_map(message["error"])
@@ -183,13 +199,14 @@ def _start_in_foreground(config: Path | None, control: Path, state: Path) -> Non
         except BrokenPipeError:
             _discard_output()  # nobody reads it; that is no reason to end
 
-    _run_daemon(config, control, state, tell, detached=False)
+    _run_daemon(config, control, state, service, tell, detached=False)
 
 
 def _run_daemon(
     config: Path | None,
     control: Path,
     state: Path,
+    service: dict[str, Any],
     tell: Callable[[dict[str, Any]], None],
     *,
     detached: bool = True,
@@ -203,7 +220,8 @@ def _run_daemon(
         tell({"pid": os.getpid(), "control": str(control), "complaints": list(complaints)})
 
     try:
-        settings = Settings(control, state, load_config(config) if config else Config(), detached)
+        roles = load_config(config) if config else Config()
+        settings = Settings(control, state, roles, detached, **service)
         run(settings, ready)
     except ConfigError as exc:
         error = ControlError("failed", f"bad configuration\n{exc}", "see: tunneld check-config")

@@ -17,6 +17,7 @@ from tunneld.config import (
     TunnelListener,
 )
 from tunneld.identifiers import IdentifiersError, parse_identifiers
+from tunneld.inherited import SYSTEMD
 from tunneld.schema import Problem, join
 
 UNIX_PREFIX = "unix:"
@@ -30,6 +31,7 @@ def role_problems(role: RoleConfig, path: str) -> Iterator[Problem]:
     yield from _name_problems(role.name, join(path, "name"))
     if role.namespace is not None:
         yield from _name_problems(role.namespace, join(path, "namespace"))
+    yield from _systemd_problems(role, path)
     if isinstance(role, ServerConfig):
         yield from _server_problems(role, path)
     elif isinstance(role, AgentConfig):
@@ -46,7 +48,7 @@ def group_problems(placed: Sequence[tuple[RoleConfig, str]]) -> Iterator[Problem
     listeners = [
         (f"{listen}{f' in {role.namespace}' if role.namespace else ''}", where)
         for role, at in placed
-        for listen, where in _listeners(role, at)
+        for listen, where in listeners_of(role, at)
         if not listen.endswith(":0") and not _is_shared(role, listen)
     ]
     yield from _repeated(listeners)
@@ -65,7 +67,7 @@ def _repeated(values: Iterable[tuple[str, str]]) -> Iterator[Problem]:
         first.setdefault(value, where)
 
 
-def _listeners(role: RoleConfig, path: str) -> list[tuple[str, str]]:
+def listeners_of(role: RoleConfig, path: str) -> list[tuple[str, str]]:
     """Address and place of each listener; UDP and TCP of the DNS role count as one."""
     if isinstance(role, AgentConfig):
         return []
@@ -87,6 +89,16 @@ def _name_problems(name: str, path: str) -> Iterator[Problem]:
         )
 
 
+def _systemd_problems(role: RoleConfig, path: str) -> Iterator[Problem]:
+    for listen, where in listeners_of(role, path):
+        if not listen.startswith(SYSTEMD):
+            continue
+        if listen == SYSTEMD:
+            yield Problem(where, f"{listen!r} has no name; expected {SYSTEMD}NAME")
+        if role.namespace is not None:
+            yield Problem(where, f"{listen}: inherited sockets are of the daemon's own namespace")
+
+
 def _server_problems(role: ServerConfig, path: str) -> Iterator[Problem]:
     if not role.frontends:
         yield Problem(join(path, "frontends"), "is empty, expected at least one { listen = … }")
@@ -99,7 +111,7 @@ def _server_problems(role: ServerConfig, path: str) -> Iterator[Problem]:
 
 
 def _shared_problems(role: ServerConfig, path: str) -> Iterator[Problem]:
-    for listen, where in _listeners(role, path):
+    for listen, where in listeners_of(role, path):
         if listen.endswith(":0"):
             yield Problem(where, f"{listen}: {role.processes} processes need a port to share")
 
@@ -108,6 +120,8 @@ def _frontend_problems(frontend: Frontend, path: str) -> Iterator[Problem]:
     if frontend.listen.startswith(UNIX_PREFIX):
         yield from _unix_problems(frontend, path)
         return
+    if frontend.listen.startswith(SYSTEMD) and not any(value for _, value in _tls_keys(frontend)):
+        return  # a UNIX socket perhaps: that is seen when it is there
     yield from _listener_problems(frontend.listen, join(path, "listen"))
     missing = [key for key, value in _tls_keys(frontend) if not value]
     for key in missing:
@@ -175,6 +189,8 @@ def _credential_problems(role: AgentConfig, path: str) -> Iterator[Problem]:
 
 
 def _listener_problems(listen: str, path: str) -> Iterator[Problem]:
+    if listen.startswith(SYSTEMD):
+        return
     try:
         parse_listen_address(listen)
     except AddressError as exc:

@@ -16,8 +16,11 @@ import trio
 from ctl.paths import PathError, make_private_directory
 from tunneld import __version__
 from tunneld import log as logging
+from tunneld.accepting import address_of
 from tunneld.config import Config
+from tunneld.configcheck import listeners_of
 from tunneld.control import ControlServer
+from tunneld.inherited import SYSTEMD, UNIX, inherited
 from tunneld.labs import open_labs
 from tunneld.limits import give_memory_back, raise_limit
 from tunneld.lockfile import LockFile, LockHeldError
@@ -26,15 +29,21 @@ from tunneld.logbook import LogBook, LogRecord
 from tunneld.logfile import LogFile, Output, render
 from tunneld.methods import Facts, Methods
 from tunneld.namespaces import way_into
-from tunneld.places import LABS, LOG_FILE, lock_paths
+from tunneld.notify import Notifier
+from tunneld.places import LABS, LOG_FILE, lock_paths, socket_lock_path
 from tunneld.role import RoleState
-from tunneld.roster import Roster
+from tunneld.rolerunner import drain_timeout
+from tunneld.roster import Entry, Roster
 from tunneld.socketfile import SocketInUseError, control_socket, prepare_directory
 from tunneld.supervisor import open_supervisor
 from tunneld.workplace import Premises
 
 log = structlog.get_logger(__name__)
 
+CONTROL_NAME = "control"
+"""Name of the control socket among inherited ones."""
+STOP_MARGIN = 10.0
+"""Seconds to end beyond the longest drain timeout."""
 START_WAIT = 0.5
 """Seconds that a start waits for the roles, to tell which of them are not well; an agent whose
 server does not answer is no reason to hold up the machine's boot."""
@@ -57,6 +66,9 @@ class Settings:
     config: Config = field(default_factory=Config)
     detached: bool = False
     """Whether stderr shall be the log file, not a copy of it."""
+    notifier: Notifier = field(default_factory=Notifier)
+    refused: Sequence[str] = ()
+    """What was wrong with sockets that it was started with."""
 
 
 Ready = Callable[[Sequence[str]], None]
@@ -88,11 +100,39 @@ def _claim(settings: Settings, stack: ExitStack) -> socket.socket:
     """Take the locks and the socket of this daemon; ``stack`` gives them up."""
     paths = {"control": str(settings.control), "state": str(settings.state)}
     make_private_directory(settings.state)
-    prepare_directory(settings.control.parent)
-    for path in lock_paths(settings.control, settings.state):
+    handed = _handed_control(settings.control)
+    locks = list(lock_paths(settings.control, settings.state))
+    if handed is not None:  # whoever keeps it gives it to one process, and keeps its directory
+        locks.remove(socket_lock_path(settings.control))
+        stack.enter_context(handed)
+    else:
+        prepare_directory(settings.control.parent)
+    for path in locks:
         lock = LockFile.acquire(path, {"pid": os.getpid(), **paths})
         stack.callback(lock.release)
-    return stack.enter_context(control_socket(settings.control))
+    return handed or stack.enter_context(control_socket(settings.control))
+
+
+def _handed_control(path: Path) -> socket.socket | None:
+    """The control socket, if this process was started with it.
+
+    Raises:
+      StartError: a socket of that name is elsewhere.
+    """
+    address = f"{UNIX}{path}"
+    handed = inherited.claim(address) or inherited.claim(f"{SYSTEMD}{CONTROL_NAME}")
+    if not handed:
+        return None
+    sock, where = handed[0], address_of(handed[0])
+    for each in handed[1:]:
+        each.close()
+    if where != address:
+        sock.close()
+        raise StartError(
+            f"the inherited socket {CONTROL_NAME!r} is at {where}, not at {address}",
+            f"start with --control {path}, and ListenStream={path} in the socket unit",
+        )
+    return socket.socket(fileno=sock.detach())  # trio wants no subclass
 
 
 def _open_log(settings: Settings, stack: ExitStack) -> Sink:
@@ -141,6 +181,7 @@ async def serve(settings: Settings, sock: socket.socket, output: Sink, ready: Re
             logs.add(role, line)
 
     logging.configure([keep])
+    _look_through_inherited(settings)
     roster = Roster(logs)
     premises = Premises(state_dir=settings.state, report=roster.report, log_line=keep)
     stop = trio.Event()
@@ -161,12 +202,57 @@ async def serve(settings: Settings, sock: socket.socket, output: Sink, ready: Re
                 supervisor.add(settings.config.role)
                 await supervisor.settled(list(roster), START_WAIT)
                 ready(_complaints(roster))
+                notifier = settings.notifier
+                control.start_soon(_show_status, notifier, roster)
+                await notifier.ready()
+                control.start_soon(notifier.watch, supervisor.alive)
                 await stop.wait()
                 log.info("daemon drains")
+                await notifier.stopping(_drain_patience(roster))
                 await supervisor.drain()
                 control.cancel_scope.cancel()
         daemon.cancel_scope.cancel()
     log.info("daemon stopped")
+
+
+def _look_through_inherited(settings: Settings) -> None:
+    """Close the inherited sockets that no role is about to ask for."""
+    wanted = [
+        listen
+        for role in settings.config.role
+        if role.namespace is None
+        for listen, _ in listeners_of(role, role.name)
+    ]
+    for problem in settings.refused:
+        log.warning("inherited socket refused", reason=problem)
+    for each in inherited.keep_only([f"{UNIX}{settings.control}", *wanted]):
+        log.warning("inherited socket closed: no role listens there", socket=each)
+
+
+async def _show_status(notifier: Notifier, roster: Roster) -> None:
+    """Have the service manager show what the roles do."""
+    while True:
+        shown = _summary(roster)
+        await notifier.status(shown)
+        await roster.wait_until(partial(_differs, roster, shown))
+
+
+def _differs(roster: Roster, shown: str) -> bool:
+    return _summary(roster) != shown
+
+
+def _summary(roster: Roster) -> str:
+    return ", ".join(_role_summary(entry) for entry in roster) or "no roles"
+
+
+def _role_summary(entry: Entry) -> str:
+    reason = f" ({entry.status.reason})" if entry.status.reason else ""
+    return f"{entry.name}: {entry.status.state}{reason}"
+
+
+def _drain_patience(roster: Roster) -> float:
+    """Seconds that it takes until all roles have ended, at most."""
+    return max((drain_timeout(entry.config) for entry in roster), default=0.0) + STOP_MARGIN
 
 
 async def _heed_signals(

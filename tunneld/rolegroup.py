@@ -53,6 +53,12 @@ class RoleGroup:
             if self._runners.get(name) is runner:
                 del self._runners[name]
 
+    async def alive(self) -> None:
+        """Return once the data plane has served a turn."""
+        pulse = _Pulse()
+        self._surroundings.reactor.call_next_turn(pulse, pulse.felt.set)
+        await pulse.felt.wait()
+
     def agents(self) -> list[Row]:
         """Rows for `tunnelctl agents`."""
         return [row for runner in self._runners.values() for row in runner.agents()][-MAX_ROWS:]
@@ -89,6 +95,16 @@ class RoleGroup:
 
 def _not_here(name: str) -> ControlError:
     return ControlError("failed", f"role {name} does not run", "see: tunnelctl role list")
+
+
+class _Pulse:
+    """A unit whose one action cannot fail."""
+
+    def __init__(self) -> None:
+        self.felt = trio.Event()
+
+    def fail(self, error: Exception) -> None:
+        raise error
 
 
 @asynccontextmanager

@@ -138,6 +138,10 @@ class Supervisor:
             for entry in self.roster:
                 nursery.start_soon(self._stop, entry)
 
+    async def alive(self) -> None:
+        """Return once this process's data plane has served a turn."""
+        await self._group.alive()
+
     async def settled(self, entries: Sequence[Entry], timeout: float = SETTLE_TIMEOUT) -> bool:
         """Wait until none of the roles is starting or draining; whether that was in time."""
         with trio.move_on_after(timeout):
