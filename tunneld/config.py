@@ -55,6 +55,92 @@ class TunnelListener(_Table, frozen=True, kw_only=True):
     """As a frontend's."""
 
 
+class DestinationRule(_Table, frozen=True, kw_only=True):
+    """A rule about destinations. All that it says must be true of a dial, for each key one of its
+    values; the first rule that fits decides."""
+
+    action: Literal["allow", "deny"]
+    host: tuple[str, ...] = ()
+    """Names that are asked for, ``*`` for any characters; a dial of an address fits none."""
+    cidr: tuple[str, ...] = ()
+    """Networks and addresses, as ``10.0.0.0/8``: of the address that is dialled, so also of one
+    that a name resolves to."""
+    port: tuple[int | str, ...] = ()
+    """Ports and ranges, as ``443`` and ``"8000-8099"``."""
+    name: str = ""
+    """For those who read logs; "" is the rule's number."""
+
+
+class Rule(DestinationRule, frozen=True, kw_only=True):
+    """A server's rule: who may reach what, through which agents."""
+
+    client: tuple[str, ...] = ()
+    """Who asks, ``*`` for any characters: ``cert:NAME``, ``user:NAME``, ``secret:NAME``,
+    ``forward:NAME``, ``control``, ``anonymous``."""
+    agent: tuple[str, ...] = ()
+    """Agent ids, ``*`` for any characters."""
+
+
+class AgentGrant(_Table, frozen=True, kw_only=True):
+    """What agents may say of themselves, by what proves who they are."""
+
+    identity: tuple[str, ...]
+    """``cert:NAME`` or ``secret:NAME``, ``*`` for any characters."""
+    id: tuple[str, ...] = ()
+    """Agent ids they may take, ``*`` for any characters; none stand for those that the certificate
+    or token names."""
+    host: tuple[str, ...] = ()
+    """Names they may claim, as a rule's ``host``."""
+    cidr: tuple[str, ...] = ()
+    """Networks in which all addresses and networks must lie that they claim."""
+    default_route: bool = False
+    """Whether they may claim what nobody else does."""
+
+
+class DestinationPolicy(_Table, frozen=True, kw_only=True):
+    """Which destinations an agent dials, whatever its servers ask for."""
+
+    open: bool = False
+    """Whether, without any rule, everything is allowed. With rules, what none allows is denied."""
+    metadata: Literal["deny", "allow"] = "deny"
+    """Whether rules that are about more than a cloud's metadata addresses, and ``open``, allow
+    those as well. A rule whose ``cidr`` lies within them always does."""
+    mode: Literal["enforce", "shadow"] = "enforce"
+    """``shadow`` denies nothing, and logs what would be denied."""
+    rules: tuple[DestinationRule, ...] = ()
+
+
+class Policy(_Table, frozen=True, kw_only=True):
+    """Which clients reach which destinations, and what agents may say of themselves."""
+
+    open: bool = False
+    """Whether, without any rule, every client reaches everything, and an agent may claim anything.
+    With rules, what none allows is denied."""
+    metadata: Literal["deny", "allow"] = "deny"
+    """Whether rules that are about more than a cloud's metadata addresses, and ``open``, allow
+    those as well. A rule whose ``cidr`` lies within them always does."""
+    mode: Literal["enforce", "shadow"] = "enforce"
+    """``shadow`` denies nothing to clients, and logs what would be denied."""
+    rules: tuple[Rule, ...] = ()
+    agents: tuple[AgentGrant, ...] = ()
+    """Once there is one, agents that none is about are refused."""
+
+
+class WebsocketListener(_Table, frozen=True, kw_only=True):
+    """A server's listener for agents whose tunnel comes in a WebSocket. TLS of the tunnel listener
+    goes on inside, so it may itself be plain, behind a web server."""
+
+    listen: str
+    path: str = "/tunnel"
+    """Of the URL that agents ask for."""
+    cert: str = ""
+    key: str = ""
+    """For TLS of its own, where no web server is in front; no client certificates are asked for."""
+    trusted_proxies: tuple[str, ...] = ()
+    """Addresses and networks whose ``X-Forwarded-For`` is believed. It is for people: what an agent
+    may do never depends on its address."""
+
+
 class _RoleTable(_Table, frozen=True, kw_only=True, tag_field="kind"):
     name: str
     namespace: str | None = None
@@ -66,6 +152,8 @@ class ServerConfig(_RoleTable, frozen=True, kw_only=True, tag="server"):
 
     frontends: tuple[Frontend, ...]
     tunnel: TunnelListener
+    websocket: WebsocketListener | None = None
+    """A second listener for agents, where only HTTP gets through."""
     processes: Processes = 1
     """To spread the load over, one for each core say. Each is a server of its own, with an id of
     its own; the kernel deals connections out to them, and agents connect to all of them."""
@@ -85,6 +173,7 @@ class ServerConfig(_RoleTable, frozen=True, kw_only=True, tag="server"):
     )
     """How an agent is chosen, tried in order: one that claims the destination, one with a default
     route, any."""
+    policy: Policy = Policy()
     any_agent_id: bool = False
     """Whether an agent may take an id that its certificate does not name, as konnectivity's do."""
     konnectivity_wording: bool = False
@@ -93,7 +182,12 @@ class ServerConfig(_RoleTable, frozen=True, kw_only=True, tag="server"):
     dial_timeout: Annotated[float, Meta(ge=0)] = 10.0
     """For an agent's answer; 0 waits for as long as the client does."""
     head_timeout: Seconds = 10.0
-    """A client's TLS handshake and CONNECT head must be complete after this."""
+    """A client's TLS handshake and CONNECT head must be complete after this; an agent's TLS
+    handshake, and as long again behind that konnectivity's must call Connect."""
+    max_handshakes: Annotated[int, Meta(ge=1)] = 1000
+    """Clients that have not asked for anything yet, at once; as many connections that are no agents
+    yet. For one more the oldest goes, of the address that has most of them. Never more than a
+    quarter of the descriptors that the process may have."""
     keepalive: Seconds = 10.0
     """A silent tunnel gets a PING after this; one that stays silent as long again is dead."""
     frontend_keepalive: Seconds = 60.0
@@ -112,7 +206,17 @@ class AgentConfig(_RoleTable, frozen=True, kw_only=True, tag="agent"):
     """The private side: dials out to a server and reaches endpoints for it."""
 
     server: str
-    """``host:port`` of the server's tunnel listener. Several servers may be behind it."""
+    """``host:port`` of the server's tunnel listener, or ``wss://host[:port]/path`` of its
+    WebSocket; ``ws://`` without a web server's TLS. Several servers may be behind it."""
+    websocket_ca: str = ""
+    """CA of the web server's certificate, for ``wss://``; "" stands for the system's."""
+    http_proxy: str = ""
+    """``http://[user:password@]host:port`` or ``https://…`` to connect through; ``environment``
+    takes it from HTTPS_PROXY, ALL_PROXY and NO_PROXY; "" for none."""
+    http_proxy_credentials: str = ""
+    """File with ``user:password``, read anew for each connection, in place of those in the URL."""
+    http_proxy_ca: str = ""
+    """CA of the certificate of an ``https://`` proxy; "" stands for the system's."""
     cert: str = ""
     key: str = ""
     """"" shows no certificate, for servers that know their agents by a token."""
@@ -126,6 +230,7 @@ class AgentConfig(_RoleTable, frozen=True, kw_only=True, tag="agent"):
     identifiers: str = ""
     """What it can reach, as in ``host=a.example&ipv4=10.0.0.1&cidr=10.0.0.0/8&default-route=true``;
     "" claims nothing in particular: it is chosen when no other agent claims the destination."""
+    policy: DestinationPolicy = DestinationPolicy()
     token_path: str = ""
     """File with a bearer token for the servers, read anew for each connection."""
     alpn: tuple[str, ...] = ()

@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from ctl.address import AddressError, parse_address, parse_listen_address
+from ctl.address import AddressError, parse_listen_address
 from ctl.paths import MAX_SOCKET_PATH
 from tunneld.config import (
     AgentConfig,
@@ -15,10 +15,13 @@ from tunneld.config import (
     RoleConfig,
     ServerConfig,
     TunnelListener,
+    WebsocketListener,
 )
 from tunneld.identifiers import IdentifiersError, parse_identifiers
 from tunneld.inherited import SYSTEMD
+from tunneld.proxyurl import ENVIRONMENT, parse_proxy
 from tunneld.schema import Problem, join
+from tunneld.serverurl import is_request_path, parse_server
 
 UNIX_PREFIX = "unix:"
 
@@ -74,9 +77,11 @@ def listeners_of(role: RoleConfig, path: str) -> list[tuple[str, str]]:
     if not isinstance(role, ServerConfig):
         return [(role.listen, join(path, "listen"))]
     frontends = enumerate(role.frontends)
+    websocket = [role.websocket] if role.websocket is not None else []
     return [
         *((each.listen, f"{path}.frontends[{index}].listen") for index, each in frontends),
         (role.tunnel.listen, f"{path}.tunnel.listen"),
+        *((each.listen, f"{path}.websocket.listen") for each in websocket),
     ]
 
 
@@ -108,6 +113,23 @@ def _server_problems(role: ServerConfig, path: str) -> Iterator[Problem]:
     if role.processes > 1:
         yield from _shared_problems(role, path)
     yield from _tls_listener_problems(role.tunnel, f"{path}.tunnel")
+    if role.websocket is not None:
+        yield from _websocket_problems(role.websocket, f"{path}.websocket")
+
+
+def _websocket_problems(listener: WebsocketListener, path: str) -> Iterator[Problem]:
+    yield from _listener_problems(listener.listen, f"{path}.listen")
+    if not is_request_path(listener.path):
+        shown = repr(listener.path[:80])
+        message = f"{shown}: expected '/' and visible ASCII characters, as in /tunnel"
+        yield Problem(f"{path}.path", message)
+    if listener.cert or listener.key:
+        yield from _pair_problems(listener.cert, listener.key, path)
+    for index, text in enumerate(listener.trusted_proxies):
+        try:
+            ipaddress.ip_network(text)
+        except ValueError as exc:
+            yield Problem(f"{path}.trusted-proxies[{index}]", str(exc))
 
 
 def _shared_problems(role: ServerConfig, path: str) -> Iterator[Problem]:
@@ -153,10 +175,7 @@ def _tls_listener_problems(listener: Frontend | TunnelListener, path: str) -> It
 
 
 def _agent_problems(role: AgentConfig, path: str) -> Iterator[Problem]:
-    try:
-        parse_address(role.server)
-    except AddressError as exc:
-        yield Problem(join(path, "server"), str(exc))
+    yield from _dialout_problems(role, path)
     try:
         parse_identifiers(role.identifiers)
     except IdentifiersError as exc:
@@ -170,6 +189,24 @@ def _agent_problems(role: AgentConfig, path: str) -> Iterator[Problem]:
     yield from _alpn_problems(role.alpn, join(path, "alpn"))
     yield from _credential_problems(role, path)
     yield from _ca_problems(role.ca, join(path, "ca"))
+
+
+def _dialout_problems(role: AgentConfig, path: str) -> Iterator[Problem]:
+    try:
+        parse_server(role.server)
+    except AddressError as exc:
+        yield Problem(join(path, "server"), str(exc))
+    if role.http_proxy not in ("", ENVIRONMENT):
+        try:
+            parse_proxy(role.http_proxy)
+        except AddressError as exc:
+            yield Problem(join(path, "http-proxy"), str(exc))
+    if role.http_proxy_credentials:
+        yield from _file_problems(role.http_proxy_credentials, join(path, "http-proxy-credentials"))
+    if role.websocket_ca:
+        yield from _ca_problems(role.websocket_ca, join(path, "websocket-ca"))
+    if role.http_proxy_ca:
+        yield from _ca_problems(role.http_proxy_ca, join(path, "http-proxy-ca"))
 
 
 def _alpn_problems(names: Sequence[str], path: str) -> Iterator[Problem]:

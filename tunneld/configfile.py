@@ -15,12 +15,22 @@ from tunneld.config import (
     RoleConfig,
     ServerConfig,
     TunnelListener,
+    WebsocketListener,
     parse_roles,
 )
 from tunneld.configcheck import UNIX_PREFIX, group_problems, role_problems
 from tunneld.schema import Problem, did_you_mean, join, shown, struct_problems
 
-_Table = TypeVar("_Table", AgentConfig, Frontend, TunnelListener)
+_Table = TypeVar("_Table", AgentConfig, Frontend, TunnelListener, WebsocketListener)
+_AGENT_FILES = (
+    "websocket_ca",
+    "http_proxy_credentials",
+    "http_proxy_ca",
+    "cert",
+    "key",
+    "ca",
+    "token_path",
+)
 
 
 class ConfigError(Exception):
@@ -108,12 +118,15 @@ def _table_problems(table: object, path: str) -> list[Problem]:
 
 def _with_absolute_paths(role: RoleConfig, base: Path) -> RoleConfig:
     if isinstance(role, AgentConfig):
-        return _absolute(role, base, ("cert", "key", "ca", "token_path"))
+        return _absolute(role, base, _AGENT_FILES)
     if isinstance(role, ServerConfig):
         keys = ("cert", "key", "client_ca")
         frontends = tuple(_absolute_frontend(each, base, keys) for each in role.frontends)
         tunnel = _absolute(role.tunnel, base, keys)
-        return msgspec.structs.replace(role, frontends=frontends, tunnel=tunnel)
+        websocket = role.websocket and _absolute(role.websocket, base, ("cert", "key"))
+        return msgspec.structs.replace(
+            role, frontends=frontends, tunnel=tunnel, websocket=websocket
+        )
     return role
 
 

@@ -4,17 +4,19 @@ import errno
 import ipaddress
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeAlias
 
 import trio
 
+from tunneld.addresses import IpAddress
 from tunneld.dialing import (
     BAD_ADDRESS,
     FAILED,
     NAME_TIMEOUT,
     OVERLOADED,
+    PROHIBITED,
     REFUSED,
     TIMEOUT,
     UNKNOWN_NAME,
@@ -23,6 +25,7 @@ from tunneld.dialing import (
     Kind,
     join_authority,
 )
+from tunneld.dialrecord import DialRecord
 from tunneld.transport.base import tune
 
 _STAGGER = 0.25
@@ -45,22 +48,44 @@ _Info: TypeAlias = tuple[int, int, int, str, tuple[Any, ...]]
 """As `socket.getaddrinfo` gives them."""
 
 
+WhyNot: TypeAlias = Callable[[IpAddress], str]
+"""Says why an address must not be dialled; "" if it may."""
+
+
+def _anything(_: IpAddress) -> str:
+    return ""
+
+
 _FAMILIES = {"tcp": socket.AF_UNSPEC, "tcp4": socket.AF_INET, "tcp6": socket.AF_INET6}
 
 
-async def connect(host: str, port: int, timeout: float, network: str = "tcp") -> socket.socket:
+async def connect(
+    host: str,
+    port: int,
+    timeout: float,
+    network: str = "tcp",
+    *,
+    why_not: WhyNot = _anything,
+    record: DialRecord | None = None,
+) -> socket.socket:
     """A connected, non-blocking TCP socket.
 
     Args:
       timeout: seconds for everything, name resolution included.
       network: ``tcp``; or ``tcp4``, ``tcp6`` for addresses of that family alone.
+      why_not: is asked about each address, right before it is dialled, so what a name server says
+        another time does not matter.
+      record: where each step is noted.
     Raises:
       DialError: with a text as Go's dialer words it, which clients of konnectivity match.
     """
     try:
         with trio.fail_after(timeout):
             infos = await _resolve(host, port, network)
-            return await _first_of(infos, network)
+            if record is not None:
+                record.step("resolve", "{}", _Addresses(infos))
+            infos = _allowed(infos, network, why_not, record)
+            return await _first_of(infos, network, record)
     except trio.TooSlowError:
         text = f"dial {network} {join_authority(host, port)}: i/o timeout"
         raise DialError(TIMEOUT, text) from None
@@ -94,16 +119,51 @@ def _version_of(host: str) -> int | None:
         return None
 
 
-async def _first_of(infos: Sequence[_Info], network: str) -> socket.socket:
+class _Addresses:
+    """What a look-up gave, worded when somebody asks."""
+
+    def __init__(self, infos: Sequence[_Info]) -> None:
+        self._infos = infos
+
+    def __format__(self, _: str) -> str:
+        return ", ".join(dict.fromkeys(str(info[4][0]) for info in self._infos))
+
+
+def _allowed(
+    infos: Sequence[_Info], network: str, why_not: WhyNot, record: DialRecord | None
+) -> Sequence[_Info]:
+    """Those that may be dialled.
+
+    Raises:
+      DialError: none.
+    """
+    allowed, reason = [], ""
+    for info in infos:
+        address, port = info[4][:2]
+        why = why_not(ipaddress.ip_address(address))
+        if not why:
+            allowed.append(info)
+            continue
+        reason = f"dial {network} {join_authority(address, port)}: {why}"
+        if record is not None:
+            record.step("policy", "{} {}", address, why)
+    if not allowed:
+        raise DialError(PROHIBITED, reason)
+    return allowed
+
+
+async def _first_of(
+    infos: Sequence[_Info], network: str, record: DialRecord | None
+) -> socket.socket:
     """The first address that answers; they are tried in order, overlapping if slow."""
     if len(infos) == 1:
-        return await _connect_one(infos[0], network)
+        return await _connect_one(infos[0], network, record)
     winners: list[socket.socket] = []
     errors: list[DialError] = []
 
     async def attempt(info: _Info, failed: trio.Event) -> None:
         try:
-            winners.append(await _connect_one(info, network))
+            winners.append(await _connect_one(info, network, record))
         except DialError as exc:
             errors.append(exc)
             failed.set()
@@ -125,7 +185,19 @@ async def _first_of(infos: Sequence[_Info], network: str) -> socket.socket:
             loser.close()
 
 
-async def _connect_one(info: _Info, network: str) -> socket.socket:
+async def _connect_one(info: _Info, network: str, record: DialRecord | None) -> socket.socket:
+    try:
+        sock = await _connect_to(info, network)
+    except DialError as exc:
+        if record is not None:
+            record.step("connect", "{}", exc)
+        raise
+    if record is not None:
+        record.step("connect", "connected to {}", info[4][0])
+    return sock
+
+
+async def _connect_to(info: _Info, network: str) -> socket.socket:
     family, kind, protocol, _, where = info
     try:
         sock = socket.socket(family, kind, protocol)

@@ -1,15 +1,15 @@
-"""Connections to the agent's address: TCP and TLS, up to what protocol the server picks."""
+"""Connections to the agent's address: the tunnel's TLS, up to what protocol the server picks."""
 
+import socket
 import ssl
 
 import trio
 
-from ctl.address import Address
 from tunneld import rh2
+from tunneld.agent.dialout import Dialout
 from tunneld.agent.link import PATIENCE
 from tunneld.session import SessionError
-from tunneld.transport.base import tune_tunnel
-from tunneld.transport.stream import connect_tcp, handshake
+from tunneld.transport.stream import handshake
 from tunneld.transport.tls import TlsTransport
 
 HTTP2 = "h2"
@@ -24,30 +24,32 @@ class Connector:
       server_name: what the server's certificate must show.
     """
 
-    def __init__(self, context: ssl.SSLContext, server: Address, server_name: str) -> None:
-        self.server = server
+    def __init__(self, context: ssl.SSLContext, dialout: Dialout, server_name: str) -> None:
         self.server_name = server_name
         self._context = context
+        self._dialout = dialout
 
-    async def connect(self) -> TlsTransport:
+    async def connect(self, pumps: trio.Nursery) -> TlsTransport:
         """A new connection to one of the servers.
 
+        Args:
+          pumps: as `Dialout.open`.
         Raises:
           OSError, EOFError: of the network; `ssl.SSLError` among them.
           trio.TooSlowError: no answer in `PATIENCE`.
-          SessionError: the server picks no protocol.
+          SessionError: the server picks no protocol; or what is in between fails.
         """
-        with trio.fail_after(PATIENCE):
-            transport = await self._secure()
+        deadline = trio.current_time() + PATIENCE
+        sock = await self._dialout.open(pumps, deadline)
+        with trio.fail_at(deadline):
+            transport = await self._secure(sock)
         if transport.tls.selected_alpn_protocol() is None:
             transport.close()
             spoken = f"{rh2.ALPN} nor {HTTP2}"
             raise SessionError(f"it speaks neither {spoken}: is that a tunnel listener?")
         return transport
 
-    async def _secure(self) -> TlsTransport:
-        sock = await connect_tcp(self.server.host, self.server.port)
-        tune_tunnel(sock)
+    async def _secure(self, sock: socket.socket) -> TlsTransport:
         transport = TlsTransport(
             sock,
             self._context,

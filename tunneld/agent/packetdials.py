@@ -222,10 +222,13 @@ class PacketDials:
             return
         self._telemetry.dial_duration_seconds.observe(trio.current_time() - begun)
         conn.state = "open"
+        conn.link = self.packets.end.session.pings
         conn.octets = lambda: (endpoint.written, endpoint.read)
-        await self._carry(endpoint, request.random, connect_id)
+        await self._carry(endpoint, conn, request.random, connect_id)
 
-    async def _carry(self, endpoint: SocketEnd, number: int, connect_id: int) -> None:
+    async def _carry(
+        self, endpoint: SocketEnd, conn: Conn, number: int, connect_id: int
+    ) -> None:
         channel = EndpointChannel(
             self.packets,
             connect_id,
@@ -238,7 +241,8 @@ class PacketDials:
         self._telemetry.open_endpoint_connections += 1
         self.packets.send(DialResponse("", connect_id, number))
         channel.be_silent(self._hold)
-        await Relay(endpoint, channel).run()
+        conn.relay = relay = Relay(endpoint, channel)
+        await relay.run()
 
     def _forget(self, connect_id: int, number: int) -> None:
         channel = self._channels.pop(connect_id)

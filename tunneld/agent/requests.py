@@ -108,10 +108,12 @@ class Requests:
                 endpoint.abort()
                 return
             conn.state = "open"
+            conn.link = end.session.pings
             conn.octets = lambda: (endpoint.written, endpoint.read)
             self._telemetry.open_endpoint_connections += 1
             try:
-                await Relay(endpoint, end).run()
+                conn.relay = relay = Relay(endpoint, end)
+                await relay.run()
             finally:
                 self._telemetry.open_endpoint_connections -= 1
                 self._telemetry.tunneld_carried_bytes_total[TO_AGENT] += endpoint.written

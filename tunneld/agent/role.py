@@ -6,9 +6,10 @@ from typing import Any
 
 import trio
 
-from ctl.address import Address, AddressError, parse_address
+from ctl.address import AddressError
 from tunneld import rh2
 from tunneld.agent.connector import HTTP2, Connector
+from tunneld.agent.dialout import Dialout
 from tunneld.agent.link import Link
 from tunneld.agent.nativelink import NativeLink
 from tunneld.agent.packetlink import PacketLink
@@ -19,6 +20,7 @@ from tunneld.config import AgentConfig
 from tunneld.conns import Conns
 from tunneld.identity import names_of_file
 from tunneld.role import Host, Role, RoleError
+from tunneld.serverurl import ServerUrl, parse_server
 from tunneld.session import SessionError
 from tunneld.telemetry import AgentTelemetry
 from tunneld.tlscontext import client_context
@@ -38,7 +40,7 @@ class AgentRole(Role):
         cancelled or all of them have ended it: as konnectivity's agent does."""
         self._config = config
         self._host = host
-        self._conns = Conns()
+        self._conns = Conns(("endpoint", "server"))
         self._servers: ServerSet | None = None
 
     async def run(self, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED) -> None:
@@ -52,7 +54,7 @@ class AgentRole(Role):
             self._config.connect_timeout,
         )
         task_status.started([])
-        async with trio.open_nursery() as dials:
+        async with trio.open_nursery() as pumps, trio.open_nursery() as dials:
 
             async def connect() -> Link:
                 info = AgentInfo(
@@ -60,7 +62,7 @@ class AgentRole(Role):
                     identifiers=self._config.identifiers,
                     authorization=self._authorization(),
                 )
-                transport = await connector.connect()
+                transport = await connector.connect(pumps)
                 if transport.tls.selected_alpn_protocol() == rh2.ALPN:
                     return self._native(transport, info, requests, dials)
                 return self._packets(transport, info)
@@ -68,7 +70,9 @@ class AgentRole(Role):
             self._servers = ServerSet(
                 self._config, self._host, self.telemetry, connect, self.server_count_source
             )
+            dials.start_soon(self._conns.watch)
             await self._servers.run()
+            dials.cancel_scope.cancel()
 
     def _native(
         self, transport: TlsTransport, info: AgentInfo, requests: Requests, dials: trio.Nursery
@@ -79,7 +83,7 @@ class AgentRole(Role):
 
     def _packets(self, transport: TlsTransport, info: AgentInfo) -> PacketLink:
         config = self._config
-        server = self._server()
+        server = self._server().address
         # As Go's agent has it: the name alone with a client certificate.
         authority = (config.server_name or server.host) if config.cert else str(server)
         return PacketLink(
@@ -127,11 +131,12 @@ class AgentRole(Role):
         cert, key, ca = map(self._path, (config.cert, config.key, config.ca))
         server = self._server()
         context = client_context(cert, key, ca, [*config.alpn, rh2.ALPN, HTTP2])
-        return Connector(context, server, config.server_name or server.host)
+        dialout = Dialout(config, server, self._path)
+        return Connector(context, dialout, config.server_name or server.address.host)
 
-    def _server(self) -> Address:
+    def _server(self) -> ServerUrl:
         try:
-            return parse_address(self._config.server)
+            return parse_server(self._config.server)
         except AddressError as exc:
             raise RoleError(f"server: {exc}") from exc
 
