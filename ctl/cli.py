@@ -30,6 +30,7 @@ _COMMANDS = {
     "http": "ctl.cmd_http",
     "ns": "ctl.cmd_ns",
     "role": "ctl.cmd_role",
+    "secrets": "ctl.cmd_secrets",
     "status": "ctl.cmd_status",
 }
 

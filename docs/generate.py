@@ -84,8 +84,9 @@ def _section(name: str, command: click.Command) -> str:
     parts = [f"{level} {name}\n", f"```text\n{_usage(name, command)}\n```\n"]
     if command.help:
         parts.append(_prose(command.help) + "\n")
-    if name == "tunnelctl certs":
-        parts.append("The same as `tunneld certs`, which is run with these arguments.\n")
+    if name in ("tunnelctl certs", "tunnelctl secrets"):
+        same = name.replace("tunnelctl", "tunneld")
+        parts.append(f"The same as `{same}`, which is run with these arguments.\n")
     rows = [_row(param) for param in command.params if isinstance(param, click.Option)]
     if rows:
         parts.append("\n".join(["| option | meaning |", "| --- | --- |", *rows]) + "\n")

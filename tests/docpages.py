@@ -18,11 +18,14 @@ from tunneld.dropin.flagtable import Table
 from tunneld.dropin.flagtable import read as read_flags
 from tunneld.dropin.pflag import FlagError
 from tunneld.dropin.server_flags import ServerOptions
+from tunneld.secrets_cli import secrets
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
 
 PROGRAMS: dict[str, click.Command] = {"tunneld": tunneld, "tunnelctl": tunnelctl}
+PASSED_ON: dict[str, click.Command] = {"tunnelctl certs": certs, "tunnelctl secrets": secrets}
+"""What `tunneld` runs."""
 FLAGS: dict[str, type[Table]] = {"proxy-server": ServerOptions, "proxy-agent": AgentOptions}
 
 
@@ -114,9 +117,9 @@ def check_command(words: list[str]) -> None:
             _, rest, _ = parser.parse_args(list(rest))
         except click.UsageError as exc:
             raise AssertionError(f"{' '.join(words)}: {exc.format_message()}") from exc
-        if path == "tunnelctl certs":
-            command, rest = certs, list(words[words.index("certs") + 1 :])
-            path = "tunneld certs"
+        if path in PASSED_ON:
+            command, word = PASSED_ON[path], path.removeprefix("tunnelctl ")
+            path, rest = f"tunneld {word}", list(words[words.index(word) + 1 :])
             continue
         if not isinstance(command, click.Group) or not rest:
             return

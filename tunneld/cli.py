@@ -34,6 +34,10 @@ class _Group(click.Group):
             from tunneld.secrets_cli import secrets
 
             return secrets
+        if cmd_name == "secrets":
+            from tunneld.secrets_cli import secrets
+
+            return secrets
         return super().get_command(ctx, cmd_name)
 
 
