@@ -72,11 +72,15 @@ def parse_listen(listen: str) -> Address:
 
 def listen_error(listen: str, error: OSError) -> RoleError:
     """What `OSError` of opening a listener means to the user."""
+    why = error.strerror or error
+    return RoleError(f"cannot listen on {listen}: {why}; {listen_advice(error)}")
+
+
+def listen_advice(error: OSError) -> str:
+    """What to do about it."""
     if isinstance(error, socket.gaierror):
-        advice = "the name does not resolve here; give an address"
-    else:
-        advice = _ADVICE.get(error.errno or 0, "choose another address")
-    return RoleError(f"cannot listen on {listen}: {error.strerror or error}; {advice}")
+        return "the name does not resolve here; give an address"
+    return _ADVICE.get(error.errno or 0, "choose another address")
 
 
 def listener_address(listener: trio.SocketListener) -> str:
