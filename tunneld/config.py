@@ -37,6 +37,10 @@ class Frontend(_Table, frozen=True, kw_only=True):
     cert: str = ""
     key: str = ""
     client_ca: str = ""
+    crl: tuple[str, ...] = ()
+    """Files with certificate revocation lists, PEM or DER: a certificate on one of them is refused,
+    and its connections end. With any, each CA that signs clients' certificates needs one that has
+    not expired."""
     tls_min_version: TlsVersion = "1.2"
     ciphers: tuple[str, ...] = ()
     """Of TLS 1.2, by their IANA names; () allows all that are safe. TLS 1.3 has no unsafe ones."""
@@ -50,6 +54,8 @@ class TunnelListener(_Table, frozen=True, kw_only=True):
     cert: str
     key: str
     client_ca: str
+    crl: tuple[str, ...] = ()
+    """As a frontend's, of the agents' certificates."""
     tls_min_version: TlsVersion = "1.2"
     ciphers: tuple[str, ...] = ()
     """As a frontend's."""
@@ -221,6 +227,9 @@ class AgentConfig(_RoleTable, frozen=True, kw_only=True, tag="agent"):
     key: str = ""
     """"" shows no certificate, for servers that know their agents by a token."""
     ca: str
+    crl: tuple[str, ...] = ()
+    """Files with certificate revocation lists, PEM or DER, of the servers' certificates; as a
+    server's frontend has it."""
     processes: Processes = 1
     """To spread the load over; each has a tunnel of its own to each server."""
     server_name: str = ""
@@ -310,6 +319,9 @@ def kind_of(config: RoleConfig) -> str:
 class Config(_Table, frozen=True, kw_only=True):
     """The whole file."""
 
+    watch: bool = True
+    """Whether changes of this file, and of those that the roles name, take effect by themselves,
+    within some seconds; else with ``tunnelctl reload`` or SIGHUP alone."""
     role: tuple[RoleConfig, ...] = ()
 
 

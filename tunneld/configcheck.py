@@ -163,6 +163,8 @@ def _unix_problems(frontend: Frontend, path: str) -> Iterator[Problem]:
     for key, value in _tls_keys(frontend):
         if value:
             yield Problem(join(path, key), "is not for a UNIX socket, which is plain; remove it")
+    if frontend.crl:
+        yield Problem(join(path, "crl"), "is not for a UNIX socket, which is plain; remove it")
 
 
 def _tls_keys(listener: Frontend | TunnelListener) -> list[tuple[str, str]]:
@@ -172,6 +174,7 @@ def _tls_keys(listener: Frontend | TunnelListener) -> list[tuple[str, str]]:
 def _tls_listener_problems(listener: Frontend | TunnelListener, path: str) -> Iterator[Problem]:
     yield from _pair_problems(listener.cert, listener.key, path)
     yield from _ca_problems(listener.client_ca, join(path, "client-ca"))
+    yield from _crl_problems(listener.crl, join(path, "crl"))
 
 
 def _agent_problems(role: AgentConfig, path: str) -> Iterator[Problem]:
@@ -189,6 +192,7 @@ def _agent_problems(role: AgentConfig, path: str) -> Iterator[Problem]:
     yield from _alpn_problems(role.alpn, join(path, "alpn"))
     yield from _credential_problems(role, path)
     yield from _ca_problems(role.ca, join(path, "ca"))
+    yield from _crl_problems(role.crl, join(path, "crl"))
 
 
 def _dialout_problems(role: AgentConfig, path: str) -> Iterator[Problem]:
@@ -277,6 +281,24 @@ def _ca_problems(ca: str, path: str) -> Iterator[Problem]:
         context.load_verify_locations(ca)
     except ssl.SSLError as exc:
         yield Problem(path, f"{ca} holds no PEM certificate: {exc.reason or exc}")
+
+
+def _crl_problems(crls: Sequence[str], path: str) -> Iterator[Problem]:
+    if not crls:
+        return
+    # Imported here, since it brings trio along.
+    from tunneld.role import RoleError
+    from tunneld.tlscontext import load_crls
+
+    for index, crl in enumerate(crls):
+        where = f"{path}[{index}]"
+        problems = list(_file_problems(crl, where))
+        yield from problems
+        if not problems:
+            try:
+                load_crls(ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT), [crl])
+            except RoleError as exc:
+                yield Problem(where, str(exc))
 
 
 def _file_problems(name: str, path: str) -> Iterator[Problem]:

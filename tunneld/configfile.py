@@ -22,6 +22,7 @@ from tunneld.configcheck import UNIX_PREFIX, group_problems, role_problems
 from tunneld.schema import Problem, did_you_mean, join, shown, struct_problems
 
 _Table = TypeVar("_Table", AgentConfig, Frontend, TunnelListener, WebsocketListener)
+_KEYS = ("watch", "role")
 _AGENT_FILES = (
     "websocket_ca",
     "http_proxy_credentials",
@@ -29,6 +30,7 @@ _AGENT_FILES = (
     "cert",
     "key",
     "ca",
+    "crl",
     "token_path",
 )
 
@@ -52,16 +54,19 @@ def load_config(path: Path) -> Config:
       ConfigError: it cannot be read, is no TOML, or has mistakes (all are reported).
     """
     table = _read_toml(path)
+    watch = table.get("watch", True)
     problems = [
-        Problem(key, f"unknown key{did_you_mean(key, ['role'])}") for key in table if key != "role"
+        Problem(key, f"unknown key{did_you_mean(key, _KEYS)}") for key in table if key not in _KEYS
     ]
+    if not isinstance(watch, bool):
+        problems.append(Problem("watch", f"expected true or false, got {shown(watch)}"))
     base = path.absolute().parent
     try:
         roles = load_roles(table.get("role", []), base, source=str(path), at="role")
     except ConfigError as exc:
         raise ConfigError(str(path), [*problems, *exc.problems]) from None
     _raise_if(str(path), problems)
-    return Config(role=roles)
+    return Config(watch=watch, role=roles)
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -120,7 +125,7 @@ def _with_absolute_paths(role: RoleConfig, base: Path) -> RoleConfig:
     if isinstance(role, AgentConfig):
         return _absolute(role, base, _AGENT_FILES)
     if isinstance(role, ServerConfig):
-        keys = ("cert", "key", "client_ca")
+        keys = ("cert", "key", "client_ca", "crl")
         frontends = tuple(_absolute_frontend(each, base, keys) for each in role.frontends)
         tunnel = _absolute(role.tunnel, base, keys)
         websocket = role.websocket and _absolute(role.websocket, base, ("cert", "key"))
@@ -140,5 +145,9 @@ def _absolute_frontend(frontend: Frontend, base: Path, keys: Sequence[str]) -> F
 
 def _absolute(table: _Table, base: Path, keys: Sequence[str]) -> _Table:
     """``table`` with the file names under ``keys`` made absolute; empty ones stay empty."""
-    paths = {key: str(base / getattr(table, key)) for key in keys if getattr(table, key)}
+    named = {key: getattr(table, key) for key in keys if getattr(table, key)}
+    paths = {
+        key: str(base / value) if isinstance(value, str) else tuple(str(base / v) for v in value)
+        for key, value in named.items()
+    }
     return msgspec.structs.replace(table, **paths)
