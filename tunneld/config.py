@@ -29,7 +29,8 @@ class _Table(Struct, frozen=True, forbid_unknown_fields=True, rename="kebab", kw
 
 
 class Frontend(_Table, frozen=True, kw_only=True):
-    """A server's listener for clients: TLS with client certificates, or a UNIX socket."""
+    """A server's listener for clients: TLS, a UNIX socket, or plain TCP on loopback. A client shows
+    a certificate or a secret, as the frontend wants it; a UNIX socket knows its user."""
 
     listen: str
     """``host:port``, ``[v6]:port``, ``:port`` for all addresses, or ``unix:/path`` (plain, mode
@@ -37,6 +38,15 @@ class Frontend(_Table, frozen=True, kw_only=True):
     cert: str = ""
     key: str = ""
     client_ca: str = ""
+    secrets: str = ""
+    """File of hashed secrets (`tunnelctl secrets`): a client without a certificate shows one, by
+    ``proxy-authorization`` or as user name and password of SOCKS5. With ``client_ca``, a
+    certificate will do as well."""
+    users: tuple[str, ...] = ()
+    """Of a UNIX socket: names or numbers of the users who may use it, and need no secret; () for
+    all whom the file's mode lets in."""
+    plain: bool = False
+    """Whether a frontend on TCP speaks without TLS, on loopback addresses only."""
     crl: tuple[str, ...] = ()
     """Files with certificate revocation lists, PEM or DER: a certificate on one of them is refused,
     and its connections end. With any, each CA that signs clients' certificates needs one that has
@@ -47,13 +57,16 @@ class Frontend(_Table, frozen=True, kw_only=True):
 
 
 class TunnelListener(_Table, frozen=True, kw_only=True):
-    """A server's listener for agents, native and konnectivity's: always TLS with client
-    certificates."""
+    """A server's listener for agents, native and konnectivity's: always TLS. An agent shows a
+    certificate or a token."""
 
     listen: str
     cert: str
     key: str
-    client_ca: str
+    client_ca: str = ""
+    secrets: str = ""
+    """File of hashed secrets (`tunnelctl secrets`), by whose tokens agents are known that show no
+    certificate. Without ``client_ca`` there are no others."""
     crl: tuple[str, ...] = ()
     """As a frontend's, of the agents' certificates."""
     tls_min_version: TlsVersion = "1.2"
@@ -147,6 +160,25 @@ class WebsocketListener(_Table, frozen=True, kw_only=True):
     may do never depends on its address."""
 
 
+class Forward(_Table, frozen=True, kw_only=True):
+    """A server's listener for one endpoint of an agent's network: whoever connects is connected
+    there, and says nothing to the server."""
+
+    name: str
+    """What rules and logs call its connections: ``forward:NAME``."""
+    listen: str
+    """``host:port`` as a frontend's, or ``unix:/path``; without TLS."""
+    to: str
+    """``host:port``, resolved by the agent."""
+    agent: str = ""
+    """The agent id to go through; "" chooses as for any dial."""
+    proxy_protocol: bool = False
+    """Whether the endpoint is told the client's address, by a header of the PROXY protocol,
+    version 2, ahead of everything else."""
+    allow_from: tuple[str, ...] = ()
+    """Networks and addresses whose clients are served; () for all."""
+
+
 class _RoleTable(_Table, frozen=True, kw_only=True, tag_field="kind"):
     name: str
     namespace: str | None = None
@@ -158,6 +190,7 @@ class ServerConfig(_RoleTable, frozen=True, kw_only=True, tag="server"):
 
     frontends: tuple[Frontend, ...]
     tunnel: TunnelListener
+    forwards: tuple[Forward, ...] = ()
     websocket: WebsocketListener | None = None
     """A second listener for agents, where only HTTP gets through."""
     processes: Processes = 1
@@ -241,7 +274,8 @@ class AgentConfig(_RoleTable, frozen=True, kw_only=True, tag="agent"):
     "" claims nothing in particular: it is chosen when no other agent claims the destination."""
     policy: DestinationPolicy = DestinationPolicy()
     token_path: str = ""
-    """File with a bearer token for the servers, read anew for each connection."""
+    """File with a token for the servers, read anew for each connection. To a server that challenges
+    it, the agent proves that it knows the token; to others it shows it."""
     alpn: tuple[str, ...] = ()
     """Protocol names to offer in TLS ahead of ``rh2`` and ``h2``, for what is in between."""
     connect_timeout: Seconds = 5.0
