@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
+import msgspec
 from msgspec import Meta, Struct
 
 from ctl.address import MAX_HOST, MAX_PORT
@@ -103,6 +104,7 @@ class Methods:
             "status": Method(Nothing, self.status),
             "stop": Method(Nothing, self.stop),
             "role.list": Method(Nothing, self.role_list),
+            "role.config": Method(Nothing, self.role_config),
             "role.start": Method(RoleName, partial(self._change, self._supervisor.start)),
             "role.stop": Method(RoleName, partial(self._change, self._supervisor.stop)),
             "role.restart": Method(RoleName, partial(self._change, self._supervisor.restart)),
@@ -135,6 +137,11 @@ class Methods:
 
     async def role_list(self, _: Nothing, request: Request) -> Message:
         return {"roles": self._rows()}
+
+    async def role_config(self, _: Nothing, request: Request) -> Message:
+        """What the roles run with, file names absolute."""
+        roster = self._supervisor.roster
+        return {"roles": [msgspec.to_builtins(entry.config) for entry in roster]}
 
     async def role_logs(self, params: RoleLogs, request: Request) -> Message:
         log = self._logs.of(self._supervisor.roster.get(params.name).name)

@@ -14,7 +14,7 @@ from ctl.messages import Message
 from tests.tunneld.control_client import ControlClient
 from tests.tunneld.fakes import Script
 from tunneld import __version__
-from tunneld.config import EchoConfig, Frontend, ServerConfig, TunnelListener
+from tunneld.config import EchoConfig, Frontend, ServerConfig, TunnelListener, parse_roles
 from tunneld.control import ControlServer
 from tunneld.factories import Factories
 from tunneld.labs import open_labs
@@ -106,6 +106,11 @@ async def test_the_status_has_facts_and_roles(client: ControlClient, tmp_path: P
         ("echo", "echo", "ready"),
     ]
     assert (await result(client, "role.list"))["roles"] == roles
+
+
+async def test_roles_tell_what_they_run_with(client: ControlClient) -> None:
+    tables = (await result(client, "role.config"))["roles"]
+    assert parse_roles(tables) == (SERVER, ECHO)
 
 
 async def test_a_stop_is_answered_first(client: ControlClient, world: World) -> None:
