@@ -8,9 +8,16 @@ from pathlib import Path
 
 from ctl.address import AddressError, parse_listen_address
 from ctl.paths import MAX_SOCKET_PATH
+from tunneld.accesscheck import (
+    forward_problems,
+    plain_problems,
+    secrets_problems,
+    users_problems,
+)
 from tunneld.config import (
     AgentConfig,
     DnsConfig,
+    Forward,
     Frontend,
     RoleConfig,
     ServerConfig,
@@ -80,6 +87,10 @@ def listeners_of(role: RoleConfig, path: str) -> list[tuple[str, str]]:
     websocket = [role.websocket] if role.websocket is not None else []
     return [
         *((each.listen, f"{path}.frontends[{index}].listen") for index, each in frontends),
+        *(
+            (each.listen, f"{path}.forwards[{index}].listen")
+            for index, each in enumerate(role.forwards)
+        ),
         (role.tunnel.listen, f"{path}.tunnel.listen"),
         *((each.listen, f"{path}.websocket.listen") for each in websocket),
     ]
@@ -109,9 +120,15 @@ def _server_problems(role: ServerConfig, path: str) -> Iterator[Problem]:
         yield Problem(join(path, "frontends"), "is empty, expected at least one { listen = … }")
     for index, frontend in enumerate(role.frontends):
         yield from _frontend_problems(frontend, f"{path}.frontends[{index}]")
+    for index, forward in enumerate(role.forwards):
+        yield from _forward_problems(forward, f"{path}.forwards[{index}]")
+    names = enumerate(each.name for each in role.forwards)
+    yield from _repeated((name, f"{path}.forwards[{index}].name") for index, name in names)
     yield from _listener_problems(role.tunnel.listen, f"{path}.tunnel.listen")
     if role.processes > 1:
         yield from _shared_problems(role, path)
+    if not role.tunnel.client_ca and not role.tunnel.secrets:
+        yield Problem(f"{path}.tunnel.client-ca", f"is missing, {_WHO} agents are")
     yield from _tls_listener_problems(role.tunnel, f"{path}.tunnel")
     if role.websocket is not None:
         yield from _websocket_problems(role.websocket, f"{path}.websocket")
@@ -138,33 +155,60 @@ def _shared_problems(role: ServerConfig, path: str) -> Iterator[Problem]:
             yield Problem(where, f"{listen}: {role.processes} processes need a port to share")
 
 
+_WHO = "as is secrets: one of them has to tell who"
+
+
 def _frontend_problems(frontend: Frontend, path: str) -> Iterator[Problem]:
     if frontend.listen.startswith(UNIX_PREFIX):
         yield from _unix_problems(frontend, path)
         return
     if frontend.listen.startswith(SYSTEMD) and not any(value for _, value in _tls_keys(frontend)):
+        yield from secrets_problems(frontend.secrets, join(path, "secrets"))
+        yield from users_problems(frontend.users, join(path, "users"))
         return  # a UNIX socket perhaps: that is seen when it is there
     yield from _listener_problems(frontend.listen, join(path, "listen"))
-    missing = [key for key, value in _tls_keys(frontend) if not value]
+    if frontend.users:
+        yield Problem(join(path, "users"), "is for UNIX sockets, which know their users; remove it")
+    if frontend.plain:
+        yield from plain_problems(frontend, path)
+        yield from secrets_problems(frontend.secrets, join(path, "secrets"))
+        return
+    missing = [key for key, value in _tls_keys(frontend)[:2] if not value]
     for key in missing:
-        yield Problem(join(path, key), "is missing, a frontend on TCP speaks TLS only")
+        yield Problem(join(path, key), "is missing, a frontend on TCP that is not plain needs it")
+    if not frontend.client_ca and not frontend.secrets:
+        yield Problem(join(path, "client-ca"), f"is missing, {_WHO} clients are")
     if not missing:
         yield from _tls_listener_problems(frontend, path)
 
 
 def _unix_problems(frontend: Frontend, path: str) -> Iterator[Problem]:
-    socket_path = Path(frontend.listen.removeprefix(UNIX_PREFIX))
-    length = len(str(socket_path).encode("utf-8", "surrogateescape"))
-    where = join(path, "listen")
-    if length > MAX_SOCKET_PATH:
-        yield Problem(where, f"socket path of {length} octets, limit {MAX_SOCKET_PATH}")
-    elif not socket_path.parent.is_dir():
-        yield Problem(where, f"directory {socket_path.parent} does not exist, make it first")
+    yield from _unix_listen_problems(frontend.listen, join(path, "listen"))
     for key, value in _tls_keys(frontend):
         if value:
             yield Problem(join(path, key), "is not for a UNIX socket, which is plain; remove it")
     if frontend.crl:
         yield Problem(join(path, "crl"), "is not for a UNIX socket, which is plain; remove it")
+    yield from secrets_problems(frontend.secrets, join(path, "secrets"))
+    yield from users_problems(frontend.users, join(path, "users"))
+
+
+def _forward_problems(forward: Forward, path: str) -> Iterator[Problem]:
+    yield from _name_problems(forward.name, join(path, "name"))
+    if forward.listen.startswith(UNIX_PREFIX):
+        yield from _unix_listen_problems(forward.listen, join(path, "listen"))
+    else:
+        yield from _listener_problems(forward.listen, join(path, "listen"))
+    yield from forward_problems(forward, path)
+
+
+def _unix_listen_problems(listen: str, path: str) -> Iterator[Problem]:
+    socket_path = Path(listen.removeprefix(UNIX_PREFIX))
+    length = len(str(socket_path).encode("utf-8", "surrogateescape"))
+    if length > MAX_SOCKET_PATH:
+        yield Problem(path, f"socket path of {length} octets, limit {MAX_SOCKET_PATH}")
+    elif not socket_path.parent.is_dir():
+        yield Problem(path, f"directory {socket_path.parent} does not exist, make it first")
 
 
 def _tls_keys(listener: Frontend | TunnelListener) -> list[tuple[str, str]]:
@@ -173,7 +217,11 @@ def _tls_keys(listener: Frontend | TunnelListener) -> list[tuple[str, str]]:
 
 def _tls_listener_problems(listener: Frontend | TunnelListener, path: str) -> Iterator[Problem]:
     yield from _pair_problems(listener.cert, listener.key, path)
-    yield from _ca_problems(listener.client_ca, join(path, "client-ca"))
+    if listener.client_ca:
+        yield from _ca_problems(listener.client_ca, join(path, "client-ca"))
+    elif listener.crl:
+        yield Problem(join(path, "crl"), "is of no use without client-ca; remove it")
+    yield from secrets_problems(listener.secrets, join(path, "secrets"))
     yield from _crl_problems(listener.crl, join(path, "crl"))
 
 

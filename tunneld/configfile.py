@@ -11,6 +11,7 @@ from tunneld.config import (
     KINDS,
     AgentConfig,
     Config,
+    Forward,
     Frontend,
     RoleConfig,
     ServerConfig,
@@ -22,6 +23,7 @@ from tunneld.configcheck import UNIX_PREFIX, group_problems, role_problems
 from tunneld.schema import Problem, did_you_mean, join, shown, struct_problems
 
 _Table = TypeVar("_Table", AgentConfig, Frontend, TunnelListener, WebsocketListener)
+_Listener = TypeVar("_Listener", Frontend, Forward)
 _KEYS = ("watch", "role")
 _AGENT_FILES = (
     "websocket_ca",
@@ -125,22 +127,25 @@ def _with_absolute_paths(role: RoleConfig, base: Path) -> RoleConfig:
     if isinstance(role, AgentConfig):
         return _absolute(role, base, _AGENT_FILES)
     if isinstance(role, ServerConfig):
-        keys = ("cert", "key", "client_ca", "crl")
-        frontends = tuple(_absolute_frontend(each, base, keys) for each in role.frontends)
+        keys = ("cert", "key", "client_ca", "crl", "secrets")
+        frontends = tuple(
+            _absolute_listen(_absolute(each, base, keys), base) for each in role.frontends
+        )
+        forwards = tuple(_absolute_listen(each, base) for each in role.forwards)
         tunnel = _absolute(role.tunnel, base, keys)
         websocket = role.websocket and _absolute(role.websocket, base, ("cert", "key"))
         return msgspec.structs.replace(
-            role, frontends=frontends, tunnel=tunnel, websocket=websocket
+            role, frontends=frontends, tunnel=tunnel, forwards=forwards, websocket=websocket
         )
     return role
 
 
-def _absolute_frontend(frontend: Frontend, base: Path, keys: Sequence[str]) -> Frontend:
-    frontend = _absolute(frontend, base, keys)
-    if not frontend.listen.startswith(UNIX_PREFIX):
-        return frontend
-    path = base / frontend.listen.removeprefix(UNIX_PREFIX)
-    return msgspec.structs.replace(frontend, listen=f"{UNIX_PREFIX}{path}")
+def _absolute_listen(table: _Listener, base: Path) -> _Listener:
+    """``table`` with the path of its UNIX socket, if it has one, made absolute."""
+    if not table.listen.startswith(UNIX_PREFIX):
+        return table
+    path = base / table.listen.removeprefix(UNIX_PREFIX)
+    return msgspec.structs.replace(table, listen=f"{UNIX_PREFIX}{path}")
 
 
 def _absolute(table: _Table, base: Path, keys: Sequence[str]) -> _Table:
