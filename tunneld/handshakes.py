@@ -58,8 +58,7 @@ class Handshakes:
     """
 
     def __init__(self, limit: int) -> None:
-        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        self.limit = min(limit, max(1, descriptors // _SHARE))
+        self.reconfigure(limit)
         self.crowded_out = 0
         """How many had to go so far."""
         self._crowds: dict[str, dict[Handshake, None]] = {}
@@ -68,6 +67,11 @@ class Handshakes:
         self._logged = 0
         """How many of those that had to go the log knows of."""
         self._log_at = -math.inf
+
+    def reconfigure(self, limit: int) -> None:
+        """Go by another limit from the next connection on."""
+        descriptors, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self.limit = min(limit, max(1, descriptors // _SHARE))
 
     def __len__(self) -> int:
         return self._count
@@ -109,7 +113,8 @@ class Handshakes:
                 del self._crowds[handshake.source]
 
     def _make_room(self) -> None:
-        victim = next(iter(max(self._crowds.values(), key=len)))
+        crowd = max(self._crowds.values(), key=len)
+        victim = next(iter(crowd))
         victim.crowded_out = True
         victim.scope.cancel()
         self.forget(victim)

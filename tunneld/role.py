@@ -5,12 +5,17 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import trio
 
 from ctl.messages import ControlError
+from tunneld.config import RoleConfig
+from tunneld.prepared import Prepared
 from tunneld.reactor import Reactor
+
+if TYPE_CHECKING:  # a cycle: it tells of files that cannot be used by `RoleError`
+    from tunneld.certfile import Fact
 
 
 class RoleState(StrEnum):
@@ -47,6 +52,24 @@ class Role:
         """Run until cancelled, drained or broken; calls ``task_status.started(addresses)`` once
         ready, with the addresses it listens on (``"2.2.2.2:8090"``, ``"unix:/run/x"``)."""
         raise NotImplementedError
+
+    def prepare(self, config: RoleConfig) -> Prepared:
+        """Get ready to go on with another configuration of the same kind, and to use files that
+        have changed. Of the configuration, only what `tunneld.configdiff` calls live may differ.
+
+        Raises:
+          RoleError: a file cannot be used; everything stays as it is.
+        """
+        return Prepared((), lambda: None)
+
+    def certificates(self) -> "list[tuple[str, Fact]]":
+        """What the certificates and revocation lists in use say, with the key of the configuration
+        that names the file.
+
+        Raises:
+          ValueError: one cannot be read.
+        """
+        return []
 
     def agents(self) -> list[dict[str, Any]]:
         """Rows for `tunnelctl agents`; only servers have any."""

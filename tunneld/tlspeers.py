@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import structlog
 import trio
 
+from tunneld.transport.base import Transport
 from tunneld.transport.tls import TlsTransport
 
 if TYPE_CHECKING:
@@ -32,12 +33,15 @@ class TlsPeers:
         return len(self._present)
 
     @contextmanager
-    def present(self, transport: TlsTransport) -> Iterator[trio.CancelScope]:
+    def present(self, transport: Transport) -> Iterator[None]:
         """The block serves a connection; it is cancelled when the peer's certificate is revoked."""
+        if not isinstance(transport, TlsTransport):
+            yield
+            return
         with trio.CancelScope() as scope:
             self._present[transport] = scope
             try:
-                yield scope
+                yield
             finally:
                 del self._present[transport]
 

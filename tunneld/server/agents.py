@@ -1,6 +1,7 @@
 """A server's listener for agents: native ones (``rh2``) and konnectivity's (``h2``); the ALPN
 protocol decides."""
 
+import math
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
@@ -15,6 +16,8 @@ from frames.grpc import GrpcError, Request, Status, response_headers
 from tunneld import rh2
 from tunneld.accepting import peer_of
 from tunneld.agentinfo import AgentInfo
+from tunneld.config import ServerConfig
+from tunneld.handshakes import CrowdedOutError, Handshake, Handshakes
 from tunneld.identifiers import IdentifiersError, parse_foreign_identifiers
 from tunneld.identity import names_of_der
 from tunneld.reactor import Reactor
@@ -22,10 +25,13 @@ from tunneld.server.claims import Claims
 from tunneld.server.grpcserver import GrpcServer
 from tunneld.server.packettunnel import PacketTunnel
 from tunneld.server.registry import Registry
+from tunneld.server.servertls import Current
 from tunneld.server.tunnel import AgentRejectedError, AlreadyConnectedError, NativeTunnel
 from tunneld.session import Session, SessionError
 from tunneld.streamend import StreamEnd
 from tunneld.telemetry import CONNECT, ServerTelemetry
+from tunneld.tlscontext import refusal
+from tunneld.tlspeers import TlsPeers
 from tunneld.transport.base import tune_tunnel
 from tunneld.transport.stream import handshake, linger
 from tunneld.transport.tls import TlsTransport
@@ -34,6 +40,9 @@ log = structlog.get_logger(__name__)
 
 H2 = "h2"
 ALPN = [rh2.ALPN, H2]
+
+Protocol: TypeAlias = Callable[[TlsTransport, str, Handshake], Awaitable[None]]
+"""Serves an agent's connection behind its TLS handshake."""
 
 Authenticate: TypeAlias = Callable[[Sequence[str]], Awaitable[None]]
 """Takes the values of an agent's ``authorization``; raises `AgentRejectedError` to refuse it."""
@@ -49,7 +58,8 @@ class AgentServer:
     Args:
       server_count: how many servers there are, for agents to connect to.
       keepalive: seconds (`Session`).
-      timeout: seconds for an agent's TLS handshake.
+      timeout: seconds for an agent's TLS handshake, and again for konnectivity's to call Connect.
+      max_handshakes: connections that are no agents yet, at once.
       grace: seconds (`PacketTunnel`).
       any_agent_id: whether an agent may take an id that its certificate does not name.
     """
@@ -67,6 +77,7 @@ class AgentServer:
         server_count: int,
         keepalive: float,
         timeout: float,
+        max_handshakes: int,
         grace: float,
         any_agent_id: bool,
     ) -> None:
@@ -77,22 +88,42 @@ class AgentServer:
         self._server_count = server_count
         self._keepalive = keepalive
         self._timeout = timeout
+        self._handshakes = Handshakes(max_handshakes)
+        self.peers = TlsPeers()
         self._grace = grace
         self._any_agent_id = any_agent_id
 
-    async def serve(self, context: ssl.SSLContext, sock: socket.socket) -> None:
-        """One agent's connection, from its handshake to its end."""
-        peer = peer_of(sock)
-        transport = TlsTransport(sock, context, server_side=True)
+    def reconfigure(self, config: ServerConfig) -> None:
+        """Go by another configuration from the next agent on."""
+        self._server_count = config.server_count
+        self._keepalive = config.keepalive
+        self._timeout = config.head_timeout
+        self._handshakes.reconfigure(config.max_handshakes)
+        self._grace = config.half_close_grace
+        self._any_agent_id = config.any_agent_id
+
+    async def serve(self, current: Current, sock: socket.socket, peer: str = "") -> None:
+        """One agent's connection, from its handshake to its end.
+
+        Args:
+          peer: who is at the other end, where ``sock`` does not know it.
+        """
+        peer = peer or peer_of(sock)
+        transport = TlsTransport(sock, current(), server_side=True)
         try:
             tune_tunnel(sock)
-            with trio.fail_after(self._timeout):
+            with (
+                self.peers.present(transport),
+                self._handshakes.hurry(sock, self._timeout) as coming,
+            ):
                 await handshake(transport)
-            await self._protocol(transport)(transport, peer)
+                await self._protocol(transport)(transport, peer, coming)
         except trio.TooSlowError:
             log.info("agent closed: no handshake in time", peer=peer)
+        except CrowdedOutError:
+            log.debug("agent closed: too many amid their handshakes", peer=peer)
         except ssl.SSLError as exc:
-            log.warning("agent refused", peer=peer, error=f"TLS: {exc.reason or exc}")
+            log.warning("agent refused", peer=peer, error=refusal(exc))
             await linger(sock)
         except AgentRejectedError as exc:
             log.warning("agent refused", peer=peer, error=str(exc))
@@ -103,7 +134,7 @@ class AgentServer:
         finally:
             sock.close()
 
-    def _protocol(self, transport: TlsTransport) -> Callable[[TlsTransport, str], Awaitable[None]]:
+    def _protocol(self, transport: TlsTransport) -> Protocol:
         match transport.tls.selected_alpn_protocol():
             case rh2.ALPN:
                 return self._native
@@ -126,13 +157,18 @@ class AgentServer:
 
     # -- native -------------------------------------------------------------------------------
 
-    async def _native(self, transport: TlsTransport, peer: str) -> None:
-        tunnel = NativeTunnel(self._reactor, transport, self._keepalive, self._server_count)
+    async def _native(self, transport: TlsTransport, peer: str, coming: Handshake) -> None:
+        coming.extend(math.inf)  # `identify` has a limit of its own, and tells the agent
+        tunnel = NativeTunnel(
+            self._reactor, transport, peer, self._keepalive, self._server_count
+        )
         async with trio.open_nursery() as nursery:
             await nursery.start(self._run_native, tunnel)
-            await self._join_native(tunnel, allowed_ids(transport))
+            await self._join_native(tunnel, allowed_ids(transport), coming)
 
-    async def _join_native(self, tunnel: NativeTunnel, allowed: Sequence[str]) -> None:
+    async def _join_native(
+        self, tunnel: NativeTunnel, allowed: Sequence[str], coming: Handshake
+    ) -> None:
         """Have the agent say who it is; let it take dials for as long as its session lasts."""
         session = tunnel.session
         try:
@@ -147,6 +183,7 @@ class AgentServer:
                 log.warning("agent refused", peer=tunnel.peer, error=str(exc))
                 session.refuse(str(exc))
             return
+        coming.done()
         log.info("agent connected", agent=tunnel.info.agent_id, peer=tunnel.peer)
         # Counted as konnectivity's, so that a dashboard shows the same when both sides are ours.
         self._telemetry.grpc_connections[CONNECT] += 1
@@ -168,8 +205,9 @@ class AgentServer:
 
     # -- konnectivity -------------------------------------------------------------------------
 
-    async def _konnectivity(self, transport: TlsTransport, peer: str) -> None:
-        connect = partial(self._connect, peer, allowed_ids(transport))
+    async def _konnectivity(self, transport: TlsTransport, peer: str, coming: Handshake) -> None:
+        coming.extend(self._timeout)
+        connect = partial(self._connect, peer, allowed_ids(transport), coming)
         server = GrpcServer("AgentService", "Connect", connect)
         async with trio.open_nursery() as calls:  # they end with the session
 
@@ -192,12 +230,18 @@ class AgentServer:
                 log.debug("connection of an agent ended", peer=peer, error=str(exc))
 
     async def _connect(
-        self, peer: str, allowed: Sequence[str], end: StreamEnd, request: Request
+        self,
+        peer: str,
+        allowed: Sequence[str],
+        coming: Handshake,
+        end: StreamEnd,
+        request: Request,
     ) -> None:
         """One AgentService/Connect: an agent, for as long as its stream lasts."""
         self._telemetry.grpc_connections[CONNECT] += 1
         try:
             tunnel = await self._welcome(peer, allowed, end, request)
+            coming.done()
             log.info("agent connected", agent=tunnel.info.agent_id, peer=peer, protocol="h2")
             try:
                 with self._registry.joined(tunnel):

@@ -9,10 +9,13 @@ import structlog
 import trio
 
 from tunneld.caller import Caller
+from tunneld.config import ServerConfig
 from tunneld.conns import Conn, Conns
-from tunneld.dialing import AGENT_TIMEOUT, NO_AGENT, TUNNEL_LOST, DialError, host_of
+from tunneld.dialing import AGENT_TIMEOUT, NO_AGENT, TUNNEL_LOST, DialError
+from tunneld.dialrecord import DialRecord, DialRecords
 from tunneld.relay import DialledEnd, RelayError
-from tunneld.server.registry import Registry, Tunnel
+from tunneld.server.chooser import Chooser
+from tunneld.server.registry import Tunnel
 from tunneld.telemetry import (
     BACKEND_CLOSE,
     BACKEND_DIAL_TIMEOUT,
@@ -45,47 +48,98 @@ class Dialer:
     """
 
     def __init__(
-        self, registry: Registry, conns: Conns, telemetry: ServerTelemetry, timeout: float
+        self, chooser: Chooser, conns: Conns, telemetry: ServerTelemetry, timeout: float
     ) -> None:
-        self._registry = registry
+        self.records = DialRecords()
+        self._chooser = chooser
         self._conns = conns
         self._telemetry = telemetry
         self._timeout = timeout or math.inf
 
+    def reconfigure(self, config: ServerConfig) -> None:
+        """Go by another configuration from the next dial on."""
+        self._timeout = config.dial_timeout or math.inf
+
     async def connect(
-        self, caller: Caller, address: str, carry: Carry, *, protocol: str = "tcp"
+        self,
+        caller: Caller,
+        address: str,
+        carry: Carry,
+        *,
+        protocol: str = "tcp",
+        agent: str | None = None,
+        record: DialRecord | None = None,
     ) -> None:
         """Dial ``host:port`` and have ``carry`` carry the connection.
 
+        Args:
+          agent: id of the only agent that may take it.
+          record: to note in what is done, for who wants to read it.
         Raises:
           DialError: the endpoint could not be reached; ``carry`` was not called.
         """
+        record = record or DialRecord(caller, address)
         try:
-            await self._connect(caller, address, carry, protocol)
+            with self._conns.listed(caller, address, dial=record.id) as conn:
+                await self._connect(record, conn, carry, protocol, agent)
         except DialError as exc:
-            self._telemetry.dial_failure_count[_REASONS.get(exc.kind, ERROR_RESPONSE)] += 1
-            log.info("dial failed", client=str(caller), destination=address, error=str(exc))
+            self._failed(record, exc)
             raise
         except RelayError as exc:
-            log.debug("connection broken", client=str(caller), destination=address, error=str(exc))
+            log.debug(
+                "connection broken",
+                client=str(caller),
+                destination=address,
+                dial=record.id,
+                error=str(exc),
+            )
 
-    async def _connect(self, caller: Caller, address: str, carry: Carry, protocol: str) -> None:
-        tunnel = self._registry.choose(host_of(address))
-        with self._conns.listed(caller, address, tunnel.info.agent_id) as conn:
-            tunnel.conns += 1
-            tunnel.dials += 1
+    def _failed(self, record: DialRecord, exc: DialError) -> None:
+        self._telemetry.dial_failure_count[_REASONS.get(exc.kind, ERROR_RESPONSE)] += 1
+        exc.dial = record.id
+        record.failed(exc)
+        self.records.keep(record)
+        log.info(
+            "dial failed",
+            client=str(record.caller),
+            destination=record.destination,
+            dial=record.id,
+            code=exc.kind.code,
+            error=str(exc),
+        )
+
+    async def _connect(
+        self, record: DialRecord, conn: Conn, carry: Carry, protocol: str, agent: str | None
+    ) -> None:
+        try:
+            tunnel, verdict = self._chooser.choose(record, agent)
+        finally:
+            conn.agent, conn.rule = record.agent, record.rule
+        rules = self._chooser.rules_for(verdict)
+        tunnel.conns += 1
+        tunnel.dials += 1
+        try:
+            end = await self._dial(tunnel, protocol, record, rules)
             try:
-                await self._carry(await self._dial(tunnel, address, protocol), conn, carry)
+                self._chooser.judge(record, verdict)
+            except DialError:
+                end.abort()
+                raise
             finally:
-                tunnel.conns -= 1
+                conn.dialled, conn.rule = record.address, record.rule
+            await self._carry(end, conn, carry)
+        finally:
+            tunnel.conns -= 1
 
-    async def _dial(self, tunnel: Tunnel, address: str, protocol: str) -> DialledEnd:
+    async def _dial(
+        self, tunnel: Tunnel, protocol: str, record: DialRecord, rules: str
+    ) -> DialledEnd:
         telemetry, begun = self._telemetry, time.monotonic()
         telemetry.pending_backend_dials += 1
         try:
-            end = await tunnel.dial(address, protocol, self._timeout)
+            end = await tunnel.dial(record.destination, protocol, self._timeout, record, rules)
         except trio.TooSlowError:
-            who = f"agent {tunnel.info.agent_id} in {self._timeout:g} s"
+            who = f"agent {record.agent} in {self._timeout:g} s"
             text = f"timed out waiting for backend dial: no answer of {who}"
             raise DialError(AGENT_TIMEOUT, text) from None
         except trio.Cancelled:
@@ -94,6 +148,7 @@ class Dialer:
         finally:
             telemetry.pending_backend_dials -= 1
         telemetry.dial_duration_seconds.observe(time.monotonic() - begun)
+        record.step("connected", "{}", record.address or "the agent has answered")
         return end
 
     async def _carry(self, end: DialledEnd, conn: Conn, carry: Carry) -> None:

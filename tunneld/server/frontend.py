@@ -6,8 +6,7 @@ the configuration allows one alone; a client's first octets tell them apart, wha
 
 import socket
 import ssl
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from collections.abc import Collection
 
 import structlog
 import trio
@@ -15,8 +14,10 @@ import trio
 from frames.frame import PREFACE
 from tunneld.accepting import peer_of
 from tunneld.caller import Caller
+from tunneld.config import ServerConfig
 from tunneld.conns import Conn
 from tunneld.dialing import DialError
+from tunneld.handshakes import CrowdedOutError, Handshakes
 from tunneld.reactor import Reactor
 from tunneld.relay import DialledEnd, Relay
 from tunneld.server import http1
@@ -24,9 +25,12 @@ from tunneld.server.callers import caller_of
 from tunneld.server.dialer import Dialer
 from tunneld.server.hold import FirstByteHold
 from tunneld.server.http2 import Http2Frontend
+from tunneld.server.servertls import Current
 from tunneld.server.watch import watching
 from tunneld.socketend import SocketEnd
 from tunneld.telemetry import ServerTelemetry
+from tunneld.tlscontext import refusal
+from tunneld.tlspeers import TlsPeers
 from tunneld.transport.base import Transport
 from tunneld.transport.plain import PlainTransport
 from tunneld.transport.stream import TransportStream, handshake, linger
@@ -50,6 +54,7 @@ class FrontendServer:
       speaks: `HTTP1`, `HTTP2` or both.
       head_timeout: seconds for the TLS handshake with the first request head, and for each
         later one.
+      max_handshakes: clients that have not asked for anything yet, at once.
       as_upstream: see `http1.failed`.
     """
 
@@ -64,6 +69,7 @@ class FrontendServer:
         *,
         speaks: Collection[str],
         head_timeout: float,
+        max_handshakes: int,
         as_upstream: bool,
     ) -> None:
         self._reactor = reactor
@@ -76,33 +82,42 @@ class FrontendServer:
         self._head_timeout = head_timeout
         self._as_upstream = as_upstream
         self._draining = False
-        self._idle: set[trio.CancelScope] = set()
-        """Of clients that have asked for nothing yet."""
+        self._handshakes = Handshakes(max_handshakes)
+        self.peers = TlsPeers()
+
+    def reconfigure(self, config: ServerConfig) -> None:
+        """Go by another configuration from the next connection on."""
+        self._head_timeout = config.head_timeout
+        self._handshakes.reconfigure(config.max_handshakes)
+        self._as_upstream = config.konnectivity_wording
+        self._http2.reconfigure(config)
 
     def drain(self) -> None:
         """Close what is idle; every other connection ends with what it carries now."""
         self._draining = True
-        for scope in self._idle:
-            scope.cancel()
+        self._handshakes.end_all()
         self._http2.drain()
 
-    async def serve(self, context: ssl.SSLContext | None, sock: socket.socket) -> None:
+    async def serve(self, current: Current | None, sock: socket.socket) -> None:
         """Serve one connection to its end.
 
         Args:
-          context: of a TLS frontend; None on a UNIX socket.
+          current: gives the TLS context of the moment; None of a plain frontend.
         """
         peer = peer_of(sock)
         transport: Transport = PlainTransport(sock)
-        if context is not None:
-            transport = TlsTransport(sock, context, server_side=True, fin_is_end=True)
+        if current is not None:
+            transport = TlsTransport(sock, current(), server_side=True, fin_is_end=True)
         stream = TransportStream(transport)
         try:
-            await self._serve(stream, peer)
+            with self.peers.present(transport):
+                await self._serve(stream, peer)
         except trio.TooSlowError:
             log.info("client closed: no request in time", client=peer)
+        except CrowdedOutError:
+            log.debug("client closed: too many before their requests", client=peer)
         except ssl.SSLError as exc:
-            log.info("client refused", client=peer, error=f"TLS: {exc.reason or exc}")
+            log.info("client refused", client=peer, error=refusal(exc))
             await linger(sock)
         except (OSError, EOFError, trio.BrokenResourceError) as exc:
             log.info("client lost", client=peer, error=str(exc.__cause__ or exc))
@@ -115,7 +130,7 @@ class FrontendServer:
             stream.close()
 
     async def _serve(self, stream: TransportStream, peer: str) -> None:
-        with self._prompt():
+        with self._handshakes.hurry(stream.transport.sock, self._head_timeout):
             if isinstance(stream.transport, TlsTransport):
                 await handshake(stream.transport)
             octets = await _first_octets(stream)
@@ -133,16 +148,6 @@ class FrontendServer:
         if (HTTP2 if http2 else HTTP1) not in self._speaks:
             raise http1.wrong_version(http2)
 
-    @contextmanager
-    def _prompt(self) -> Iterator[None]:
-        """Where the client has to hurry: `trio.TooSlowError` when it does not, or in a drain."""
-        with trio.fail_after(self._head_timeout) as scope:
-            self._idle.add(scope)
-            try:
-                yield
-            finally:
-                self._idle.discard(scope)
-
     async def _http1(self, stream: TransportStream, caller: Caller, first: http1.Head) -> None:
         head: http1.Head | None = first
         while head is not None and not self._draining:
@@ -152,7 +157,7 @@ class FrontendServer:
             if not head.keep_alive:
                 await _say_goodbye(stream, http1.not_connect(head))
                 return
-            with self._prompt():
+            with self._handshakes.hurry(stream.transport.sock, self._head_timeout):
                 await stream.send_all(http1.not_connect(head))
                 head = await _read_head(stream)
 
@@ -184,7 +189,8 @@ class FrontendServer:
         client = SocketEnd(self._reactor, stream.detach(), "client", early)
         conn.octets = lambda: (client.read, client.written)
         self._hold.begin(end, stream.transport.sock)
-        await Relay(client, end).run()
+        conn.relay = relay = Relay(client, end)
+        await relay.run()
 
 
 async def _first_octets(stream: TransportStream) -> bytes:

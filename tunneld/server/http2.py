@@ -9,6 +9,7 @@ import trio
 
 from frames import Headers, Limits, Role
 from tunneld.caller import Caller
+from tunneld.config import ServerConfig
 from tunneld.conns import Conn
 from tunneld.dialing import DialError
 from tunneld.reactor import Reactor
@@ -52,6 +53,10 @@ class Http2Frontend:
         self._connects = connect
         self._keepalive = keepalive
         self._sessions: set[Session] = set()
+
+    def reconfigure(self, config: ServerConfig) -> None:
+        """Go by another configuration from the next client on."""
+        self._keepalive = config.frontend_keepalive
 
     def drain(self) -> None:
         """Take no new streams from anybody."""
@@ -108,7 +113,8 @@ class Http2Frontend:
             front.on_lost = None
             if front.respond([(b":status", b"200")]):
                 conn.octets = lambda: (end.sent, front.sent)
-                await Relay(front, end).run()
+                conn.relay = relay = Relay(front, end)
+                await relay.run()
 
         with trio.CancelScope() as lost:
             front.on_lost = lost.cancel

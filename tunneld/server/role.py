@@ -1,7 +1,6 @@
 """The server role: frontends for clients, a listener for agents, and what carries between."""
 
 import socket
-import ssl
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -11,23 +10,28 @@ from typing import Any, TypeAlias
 import structlog
 import trio
 
-from tunneld.accepting import accept_each, address_of, close_listener, is_local, listen
+from tunneld.accepting import accept_each, address_of, close_listener, listen
 from tunneld.caller import CONTROL
-from tunneld.config import Frontend, ServerConfig, TunnelListener
+from tunneld.certfile import Fact
+from tunneld.config import RoleConfig, ServerConfig, WebsocketListener
 from tunneld.conns import Conn, Conns
 from tunneld.dialing import DialError, join_authority
+from tunneld.prepared import Prepared
 from tunneld.relay import DialledEnd, Relay, RelayError
 from tunneld.role import Host, Role, RoleError
+from tunneld.rules import RuleError
 from tunneld.server.agents import ALPN, AgentServer
+from tunneld.server.chooser import Chooser
 from tunneld.server.dialer import Dialer
 from tunneld.server.frontend import HTTP1, HTTP2, FrontendServer
 from tunneld.server.hold import FirstByteHold
 from tunneld.server.http2 import Http2Frontend
+from tunneld.server.policy import Policy
 from tunneld.server.proxyservice import ProxyService
 from tunneld.server.registry import Registry
+from tunneld.server.servertls import Current, ServerTls
 from tunneld.socketend import SocketEnd
 from tunneld.telemetry import ServerTelemetry
-from tunneld.tlscontext import server_context
 from tunneld.transport.local import LocalTransport
 from tunneld.transport.stream import TransportStream
 
@@ -51,7 +55,11 @@ class ServerRole(Role):
         self._registry = Registry(config.strategies, telemetry)
         self._conns = Conns()
         self._hold = FirstByteHold(config.first_byte_hold)
-        self._dialer = Dialer(self._registry, self._conns, telemetry, config.dial_timeout)
+        self.policy = _policy(config)
+        if self.policy.is_open:
+            log.warning("policy is open: every client reaches whatever the agents reach")
+        chooser = Chooser(self._registry, self.policy)
+        self._dialer = Dialer(chooser, self._conns, telemetry, config.dial_timeout)
         self._frontends = self._make_frontends(f"tunneld-{host.name}")
         self.agent_server = AgentServer(
             host.reactor,
@@ -61,8 +69,15 @@ class ServerRole(Role):
             server_count=config.server_count,
             keepalive=config.keepalive,
             timeout=config.head_timeout,
+            max_handshakes=config.max_handshakes,
             grace=config.half_close_grace,
             any_agent_id=config.any_agent_id,
+        )
+        self._tls = ServerTls(
+            self._path,
+            (_SPEAKS[config.mode], ALPN, _SPEAKS["http-connect"]),
+            self._frontends.peers,
+            self.agent_server.peers,
         )
 
     def _make_frontends(self, name: str) -> FrontendServer:
@@ -85,6 +100,7 @@ class ServerRole(Role):
             name,
             speaks=_SPEAKS[config.mode],
             head_timeout=config.head_timeout,
+            max_handshakes=config.max_handshakes,
             as_upstream=config.konnectivity_wording,
         )
 
@@ -94,20 +110,25 @@ class ServerRole(Role):
         return self._registry.ready and not self._host.drain.is_set()
 
     async def run(self, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED) -> None:
-        frontends = [
-            (frontend.listen, partial(self._frontends.serve, self._frontend_context(frontend)))
-            for frontend in self._config.frontends
+        self._tls.load(self._config)
+        frontends: list[tuple[str, Handler]] = [
+            (frontend.listen, partial(self._frontends.serve, self._tls.frontend(index)))
+            for index, frontend in enumerate(self._config.frontends)
         ]
-        tunnels = (
-            self._config.tunnel.listen,
-            partial(self.agent_server.serve, self._tunnel_context()),
-        )
+        inner = self._tls.tunnel()
+        tunnels: list[tuple[str, Handler]] = [
+            (self._config.tunnel.listen, partial(self.agent_server.serve, inner))
+        ]
+        if self._config.websocket is not None:
+            tunnels.append(self._websockets(self._config.websocket, inner))
         async with (
             _listening(frontends, self._path, self._config.reuse_port) as for_clients,
-            _listening([tunnels], self._path, self._config.reuse_port) as for_agents,
+            _listening(tunnels, self._path, self._config.reuse_port) as for_agents,
+            self._conns.watched(),
             trio.open_nursery() as nursery,
         ):
             nursery.start_soon(self._hold.run)
+            nursery.start_soon(self._tls.end_revoked, lambda: self._config.head_timeout)
             task_status.started([address_of(sock) for sock, _ in for_clients + for_agents])
             await self._serve(for_clients, for_agents)
             nursery.cancel_scope.cancel()
@@ -130,25 +151,41 @@ class ServerRole(Role):
             await self._registry.drain()
             tunnels.cancel_scope.cancel()
 
-    def _frontend_context(self, frontend: Frontend) -> ssl.SSLContext | None:
-        if is_local(frontend.listen):
-            if frontend.cert:
-                raise RoleError(f"{frontend.listen} is a UNIX socket, which is plain: remove cert")
-            return None
-        if not frontend.cert:
-            raise RoleError(f"{frontend.listen} is TCP, which speaks TLS only: give cert and key")
-        return self._context(frontend, _SPEAKS[self._config.mode])
+    def _websockets(self, listener: WebsocketListener, inner: Current) -> tuple[str, Handler]:
+        # Few servers have one.
+        from tunneld.server.websocket import WebsocketServer
 
-    def _tunnel_context(self) -> ssl.SSLContext:
-        return self._context(self._config.tunnel, ALPN)
-
-    def _context(self, listener: Frontend | TunnelListener, alpn: list[str]) -> ssl.SSLContext:
-        cert, key = self._path(listener.cert), self._path(listener.key)
-        ca = listener.client_ca and self._path(listener.client_ca)
-        return server_context(cert, key, ca, alpn, listener.tls_min_version, listener.ciphers)
+        config = self._config
+        server = WebsocketServer(
+            self.agent_server, listener, config.head_timeout, config.max_handshakes
+        )
+        return listener.listen, partial(server.serve, self._tls.websocket(), inner)
 
     def _path(self, path: str) -> str:
         return str(self._host.state_dir / path)
+
+    # -- changes --------------------------------------------------------------------------------
+
+    def prepare(self, config: RoleConfig) -> Prepared:
+        assert isinstance(config, ServerConfig)
+        files = self._tls.prepare(config)
+        _policy(config)
+
+        def commit() -> None:
+            files.commit()
+            self._reconfigure(config)
+
+        return Prepared(files.changes, commit)
+
+    def _reconfigure(self, config: ServerConfig) -> None:
+        self._config = config
+        self.policy.replace(config.policy)
+        self._dialer.reconfigure(config)
+        self._frontends.reconfigure(config)
+        self.agent_server.reconfigure(config)
+
+    def certificates(self) -> list[tuple[str, Fact]]:
+        return list(self._tls.facts())
 
     # -- for the control socket ---------------------------------------------------------------
 
@@ -182,7 +219,8 @@ class ServerRole(Role):
                 raise RelayError(f"client: {exc}") from exc
             client = SocketEnd(self._host.reactor, stream.detach(), "client")
             conn.octets = lambda: (client.read, client.written)
-            await Relay(client, end).run()
+            conn.relay = relay = Relay(client, end)
+            await relay.run()
 
         try:
             await self._dialer.connect(CONTROL, join_authority(host, port), carry)
@@ -192,6 +230,14 @@ class ServerRole(Role):
             sock.close()
             raise
         sock.close()
+
+
+def _policy(config: ServerConfig) -> Policy:
+    """Raises RoleError: a rule makes no sense."""
+    try:
+        return Policy(config.policy)
+    except RuleError as exc:
+        raise RoleError(f"policy: {exc}") from exc
 
 
 @asynccontextmanager

@@ -19,6 +19,7 @@ from tunneld.config import WebsocketListener
 from tunneld.handshakes import CrowdedOutError, Handshakes
 from tunneld.server.agents import AgentServer
 from tunneld.server.forwarded import client_address
+from tunneld.server.servertls import Current
 from tunneld.server.upgrade import RefusedError, parse_upgrade
 from tunneld.transport.base import tune_tunnel
 from tunneld.transport.plain import PlainTransport
@@ -63,13 +64,13 @@ class WebsocketServer:
         self._handshakes = Handshakes(max_handshakes)
 
     async def serve(
-        self, outer: ssl.SSLContext | None, inner: ssl.SSLContext, sock: socket.socket
+        self, outer: Current | None, inner: Current, sock: socket.socket
     ) -> None:
         """One connection, to its end.
 
         Args:
-          outer: for TLS around the WebSocket; None for none.
-          inner: for the tunnel's TLS.
+          outer: gives the context of the moment for TLS around the WebSocket; None for none.
+          inner: the same for the tunnel's TLS.
         """
         peer = peer_of(sock)
         try:
@@ -84,8 +85,8 @@ class WebsocketServer:
     async def _serve(
         self,
         pumps: trio.Nursery,
-        outer: ssl.SSLContext | None,
-        inner: ssl.SSLContext,
+        outer: Current | None,
+        inner: Current,
         sock: socket.socket,
         peer: str,
     ) -> None:
@@ -138,10 +139,10 @@ class WebsocketServer:
         return peer if client == address else f"{client} (via {peer})"
 
 
-async def _open_stream(context: ssl.SSLContext | None, sock: socket.socket) -> TransportStream:
-    if context is None:
+async def _open_stream(current: Current | None, sock: socket.socket) -> TransportStream:
+    if current is None:
         return TransportStream(PlainTransport(sock))
-    transport = TlsTransport(sock, context, server_side=True)
+    transport = TlsTransport(sock, current(), server_side=True)
     await handshake(transport)
     return TransportStream(transport)
 
