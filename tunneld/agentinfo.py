@@ -4,14 +4,18 @@ The server, HTTP/2 client of the tunnel, asks `PATH` with its own id and the num
 there are in headers; the agent answers with a JSON object (`AgentInfo`).
 """
 
+import re
+
 import msgspec
 
-from tunneld import __version__
+from tunneld import __version__, tokenproof
 from tunneld.identifiers import parse_foreign_identifiers
 
 PATH = b"/.well-known/tunneld/agent"
 SERVER_ID = b"tunneld-server-id"
 SERVER_COUNT = b"tunneld-server-count"
+CHALLENGE = b"tunneld-challenge"
+"""Hexadecimal; from servers that want a token proved (`tunneld.tokenproof`)."""
 MAX_SIZE = 64 * 1024
 """Octets of the agent's answer, at most."""
 
@@ -29,7 +33,23 @@ class AgentInfo(msgspec.Struct, frozen=True, rename="kebab"):
     version: str = __version__
     capabilities: tuple[str, ...] = ("connect",)
     authorization: str = ""
-    """As the header of that name: ``Bearer …``, for servers that ask for a token."""
+    """For servers that know their agents by a token: the answer to their challenge
+    (`tunneld.tokenproof`), or ``Bearer …`` where there was none."""
+
+    def answering(self, challenge: bytes) -> "AgentInfo":
+        """The same with a proof of the token in place of the token, if there is one.
+
+        Args:
+          challenge: as the server has sent it; to one that is none, no token is proved or shown.
+        """
+        if not self.authorization:
+            return self
+        token = self.authorization.removeprefix("Bearer ")
+        proof = ""
+        if re.fullmatch(rb"[0-9a-f]{32,256}", challenge) and not len(challenge) % 2:
+            octets = bytes.fromhex(challenge.decode())
+            proof = tokenproof.authorization(token, octets, self.agent_id)
+        return msgspec.structs.replace(self, authorization=proof)
 
     def encode(self) -> bytes:
         """As JSON."""

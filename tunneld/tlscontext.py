@@ -32,6 +32,8 @@ def server_context(
     min_version: str = "1.2",
     ciphers: Collection[str] = (),
     crls: Sequence[str] = (),
+    *,
+    optional: bool = False,
 ) -> ssl.SSLContext:
     """For a listener: clients must show a certificate of ``client_ca``.
 
@@ -40,11 +42,14 @@ def server_context(
       ciphers: of TLS 1.2, by IANA's names; those not in HTTP/2's use are left out.
       crls: files with certificate revocation lists; with any, there must be one of each CA that
         signs clients' certificates, not expired, or they are refused.
+      optional: whether they may show none.
     Raises:
       RoleError: a file is missing, unreadable, or not what it should be.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.verify_mode = ssl.CERT_REQUIRED if client_ca else ssl.CERT_NONE
+    if client_ca and optional:
+        context.verify_mode = ssl.CERT_OPTIONAL
     # No tickets: they cost a fifth of each handshake, clients of ours come with one connection
     # each, and a resumed one would not show its certificate again.
     context.num_tickets = 0

@@ -61,6 +61,8 @@ class ServerSource(Source):
 
     min_version: str = "1.2"
     ciphers: tuple[str, ...] = ()
+    optional: bool = False
+    """Whether clients may show no certificate."""
 
     def make_context(self) -> ssl.SSLContext:
         return server_context(
@@ -71,6 +73,7 @@ class ServerSource(Source):
             self.min_version,
             self.ciphers,
             self.crl,
+            optional=self.optional,
         )
 
 

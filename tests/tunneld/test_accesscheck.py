@@ -23,6 +23,7 @@ def check(pki: Path) -> Check:
         table = {
             "kind": "server",
             "name": "edge",
+            "policy": {"open": True},
             "frontends": [{"listen": "127.0.0.1:0", **frontend}],
             "tunnel": TUNNEL | {"client-ca": "agent/ca.crt"},
             **server,

@@ -61,15 +61,18 @@ class NativeLink:
 
     def _greeted(self, headers: Headers) -> AgentInfo | None:
         """The server asks who we are: it takes us for its agent, and says who it is."""
+        fields = dict(headers)
         if self._wanted is None:
-            fields = dict(headers)
             self.server_id = fields.get(agentinfo.SERVER_ID, b"").decode("latin-1")
             count = fields.get(agentinfo.SERVER_COUNT, b"")
             self.server_count = max(1, int(count)) if _is_count(count) else 1
             self._wanted = self._holder.offer()
             if not self._wanted:
                 self.session.drain()
-        return self._info if self._wanted else None
+        if not self._wanted:
+            return None
+        challenge = fields.get(agentinfo.CHALLENGE)
+        return self._info if challenge is None else self._info.answering(challenge)
 
 
 def _is_count(text: bytes) -> bool:

@@ -19,8 +19,9 @@ from tunneld.agentinfo import AgentInfo
 from tunneld.config import ServerConfig
 from tunneld.handshakes import CrowdedOutError, Handshake, Handshakes
 from tunneld.identifiers import IdentifiersError, parse_foreign_identifiers
-from tunneld.identity import names_of_der
 from tunneld.reactor import Reactor
+from tunneld.secretsfile import SecretsFile
+from tunneld.server.agentidentity import AgentIdentities
 from tunneld.server.claims import Claims
 from tunneld.server.grpcserver import GrpcServer
 from tunneld.server.packettunnel import PacketTunnel
@@ -32,6 +33,7 @@ from tunneld.streamend import StreamEnd
 from tunneld.telemetry import CONNECT, ServerTelemetry
 from tunneld.tlscontext import refusal
 from tunneld.tlspeers import TlsPeers
+from tunneld.tokenproof import new_challenge
 from tunneld.transport.base import tune_tunnel
 from tunneld.transport.stream import handshake, linger
 from tunneld.transport.tls import TlsTransport
@@ -66,6 +68,8 @@ class AgentServer:
 
     authenticate: Authenticate | None = None
     """Asked, if set, before an agent may join."""
+    secrets: SecretsFile | None = None
+    """Whose tokens agents are known by that show no certificate."""
 
     def __init__(
         self,
@@ -142,17 +146,21 @@ class AgentServer:
                 return self._konnectivity
         raise AgentRejectedError(f"it offers no ALPN protocol of {', '.join(ALPN)}")
 
-    async def _admit(self, info: AgentInfo, allowed: Sequence[str], tokens: Sequence[str]) -> None:
+    async def _admit(
+        self, info: AgentInfo, identities: AgentIdentities, tokens: Sequence[str]
+    ) -> None:
         """Refuse an agent that may not be who it says it is.
 
         Args:
-          allowed: ids that its certificate names.
+          identities: who it has proved to be.
+          tokens: what it has shown, for `authenticate`.
         """
         if self.authenticate is not None:
             await self.authenticate(tokens)
-        if not self._any_agent_id and info.agent_id not in allowed:
-            names = ", ".join(allowed) or "none"
-            text = f"agent id {info.agent_id!r} is not one its certificate allows: {names}"
+        if not self._any_agent_id and info.agent_id not in identities.ids:
+            names = ", ".join(identities.ids) or "none"
+            by = "certificate or token" if self.secrets is not None else "certificate"
+            text = f"agent id {info.agent_id!r} is not one its {by} allows: {names}"
             raise AgentRejectedError(text)
 
     # -- native -------------------------------------------------------------------------------
@@ -164,17 +172,19 @@ class AgentServer:
         )
         async with trio.open_nursery() as nursery:
             await nursery.start(self._run_native, tunnel)
-            await self._join_native(tunnel, allowed_ids(transport), coming)
+            await self._join_native(tunnel, AgentIdentities(transport, self.secrets), coming)
 
     async def _join_native(
-        self, tunnel: NativeTunnel, allowed: Sequence[str], coming: Handshake
+        self, tunnel: NativeTunnel, identities: AgentIdentities, coming: Handshake
     ) -> None:
         """Have the agent say who it is; let it take dials for as long as its session lasts."""
         session = tunnel.session
         try:
-            await tunnel.identify(self._server_id)
+            challenge = new_challenge() if self.secrets is not None else b""
+            await tunnel.identify(self._server_id, challenge)
             token = tunnel.info.authorization
-            await self._admit(tunnel.info, allowed, [token] if token else [])
+            identities.add_proof(token, challenge, tunnel.info.agent_id)
+            await self._admit(tunnel.info, identities, [token] if token else [])
         except AlreadyConnectedError:
             log.debug("agent is connected already", peer=tunnel.peer)
             return  # it ends the session
@@ -207,7 +217,7 @@ class AgentServer:
 
     async def _konnectivity(self, transport: TlsTransport, peer: str, coming: Handshake) -> None:
         coming.extend(self._timeout)
-        connect = partial(self._connect, peer, allowed_ids(transport), coming)
+        connect = partial(self._connect, peer, transport, coming)
         server = GrpcServer("AgentService", "Connect", connect)
         async with trio.open_nursery() as calls:  # they end with the session
 
@@ -232,7 +242,7 @@ class AgentServer:
     async def _connect(
         self,
         peer: str,
-        allowed: Sequence[str],
+        transport: TlsTransport,
         coming: Handshake,
         end: StreamEnd,
         request: Request,
@@ -240,7 +250,8 @@ class AgentServer:
         """One AgentService/Connect: an agent, for as long as its stream lasts."""
         self._telemetry.grpc_connections[CONNECT] += 1
         try:
-            tunnel = await self._welcome(peer, allowed, end, request)
+            identities = AgentIdentities(transport, self.secrets)
+            tunnel = await self._welcome(peer, identities, end, request)
             coming.done()
             log.info("agent connected", agent=tunnel.info.agent_id, peer=peer, protocol="h2")
             try:
@@ -259,7 +270,7 @@ class AgentServer:
             self._telemetry.grpc_connections[CONNECT] -= 1
 
     async def _welcome(
-        self, peer: str, allowed: Sequence[str], end: StreamEnd, request: Request
+        self, peer: str, identities: AgentIdentities, end: StreamEnd, request: Request
     ) -> PacketTunnel:
         """Check who comes, and answer.
 
@@ -271,7 +282,8 @@ class AgentServer:
             tokens = [
                 value.decode("latin-1") for value in request.metadata.get(b"authorization", [])
             ]
-            await self._admit(info, allowed, tokens)
+            identities.add_tokens(tokens)
+            await self._admit(info, identities, tokens)
         except AgentRejectedError as exc:
             log.warning("agent refused", peer=peer, error=str(exc))
             raise GrpcError(Status.UNKNOWN, str(exc)) from exc
@@ -282,11 +294,6 @@ class AgentServer:
         if not end.respond(response_headers(request.content_type, server)):
             raise GrpcError(Status.CANCELLED, end.lost or "the agent takes no such head")
         return PacketTunnel(end, self._reactor, self._telemetry, info, claims, peer, self._grace)
-
-
-def allowed_ids(transport: TlsTransport) -> list[str]:
-    """Agent ids that the peer's certificate names."""
-    return names_of_der(transport.tls.getpeercert(binary_form=True))
 
 
 def _introduce(request: Request) -> tuple[AgentInfo, Claims]:

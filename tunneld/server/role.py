@@ -20,6 +20,7 @@ from tunneld.prepared import Prepared
 from tunneld.relay import DialledEnd, Relay, RelayError
 from tunneld.role import Host, Role, RoleError
 from tunneld.rules import RuleError
+from tunneld.server.access import Access
 from tunneld.server.agents import ALPN, AgentServer
 from tunneld.server.chooser import Chooser
 from tunneld.server.dialer import Dialer
@@ -73,6 +74,7 @@ class ServerRole(Role):
             grace=config.half_close_grace,
             any_agent_id=config.any_agent_id,
         )
+        self._access = Access(self._path)
         self._tls = ServerTls(
             self._path,
             (_SPEAKS[config.mode], ALPN, _SPEAKS["http-connect"]),
@@ -111,6 +113,8 @@ class ServerRole(Role):
 
     async def run(self, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED) -> None:
         self._tls.load(self._config)
+        self._access.load(self._config)
+        self.agent_server.secrets = self._access.get(self._config.tunnel.secrets)
         frontends: list[tuple[str, Handler]] = [
             (frontend.listen, partial(self._frontends.serve, self._tls.frontend(index)))
             for index, frontend in enumerate(self._config.frontends)

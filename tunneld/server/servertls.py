@@ -155,6 +155,7 @@ class ServerTls:
             alpn=tuple(alpn),
             min_version=listener.tls_min_version,
             ciphers=listener.ciphers,
+            optional=bool(listener.secrets),
         )
 
 

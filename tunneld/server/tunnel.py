@@ -83,19 +83,21 @@ class NativeTunnel:
     def drain(self) -> None:
         self.session.drain()
 
-    async def identify(self, server_id: str) -> None:
+    async def identify(self, server_id: str, challenge: bytes = b"") -> None:
         """Ask the agent who it is.
 
+        Args:
+          challenge: for its token (`tunneld.tokenproof`); none is sent where it is empty.
         Raises:
           AgentRejectedError: no answer in time, or an unusable one.
         """
         try:
-            self.info = AgentInfo.decode(await self._ask(server_id))
+            self.info = AgentInfo.decode(await self._ask(server_id, challenge))
         except AgentInfoError as exc:
             raise AgentRejectedError(str(exc)) from exc
         self.claims = Claims(parse_foreign_identifiers(self.info.identifiers))
 
-    async def _ask(self, server_id: str) -> bytes:
+    async def _ask(self, server_id: str, challenge: bytes) -> bytes:
         """The body of the agent's answer."""
         head = [
             (b":method", b"GET"),
@@ -106,6 +108,8 @@ class NativeTunnel:
             (agentinfo.SERVER_COUNT, b"%d" % self._server_count),
             (b"date", formatdate(usegmt=True).encode()),
         ]
+        if challenge:
+            head.append((agentinfo.CHALLENGE, challenge.hex().encode()))
         try:
             end = self.session.open(head, end_stream=True)
         except LocalProtocolError as exc:
