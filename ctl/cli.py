@@ -24,6 +24,7 @@ _COMMANDS = {
     "conns": "ctl.cmd_conns",
     "demo": "ctl.cmd_demo",
     "dial": "ctl.cmd_dial",
+    "doctor": "ctl.cmd_doctor",
     "explain": "ctl.cmd_explain",
     "forward": "ctl.cmd_forward",
     "grpc": "ctl.cmd_grpc",

@@ -84,7 +84,7 @@ def _section(name: str, command: click.Command) -> str:
     parts = [f"{level} {name}\n", f"```text\n{_usage(name, command)}\n```\n"]
     if command.help:
         parts.append(_prose(command.help) + "\n")
-    if name in ("tunnelctl certs", "tunnelctl secrets"):
+    if name in ("tunnelctl certs", "tunnelctl doctor", "tunnelctl secrets"):
         same = name.replace("tunnelctl", "tunneld")
         parts.append(f"The same as `{same}`, which is run with these arguments.\n")
     rows = [_row(param) for param in command.params if isinstance(param, click.Option)]

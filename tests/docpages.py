@@ -13,6 +13,7 @@ from ctl.app import App
 from ctl.cli import cli as tunnelctl
 from tunneld.certs_cli import certs
 from tunneld.cli import cli as tunneld
+from tunneld.doctor.cli import doctor
 from tunneld.dropin.agent_flags import AgentOptions
 from tunneld.dropin.flagtable import Table
 from tunneld.dropin.flagtable import read as read_flags
@@ -24,7 +25,11 @@ ROOT = Path(__file__).parent.parent
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")])
 
 PROGRAMS: dict[str, click.Command] = {"tunneld": tunneld, "tunnelctl": tunnelctl}
-PASSED_ON: dict[str, click.Command] = {"tunnelctl certs": certs, "tunnelctl secrets": secrets}
+PASSED_ON: dict[str, click.Command] = {
+    "tunnelctl certs": certs,
+    "tunnelctl doctor": doctor,
+    "tunnelctl secrets": secrets,
+}
 """What `tunneld` runs."""
 FLAGS: dict[str, type[Table]] = {"proxy-server": ServerOptions, "proxy-agent": AgentOptions}
 

@@ -20,20 +20,20 @@ STOP_TIMEOUT = 120.0
 
 
 class _Group(click.Group):
-    """Loads `certs` and `secrets` when they are called: the cryptography library takes its time."""
+    """Loads what needs the cryptography library when it is called: that takes its time."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted([*super().list_commands(ctx), "certs", "secrets"])
+        return sorted([*super().list_commands(ctx), "certs", "doctor", "secrets"])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name == "certs":
             from tunneld.certs_cli import certs
 
             return certs
-        if cmd_name == "secrets":
-            from tunneld.secrets_cli import secrets
+        if cmd_name == "doctor":
+            from tunneld.doctor.cli import doctor
 
-            return secrets
+            return doctor
         if cmd_name == "secrets":
             from tunneld.secrets_cli import secrets
 

@@ -16,6 +16,7 @@ COMMANDS = (
     "conns",
     "demo",
     "dial",
+    "doctor",
     "explain",
     "forward",
     "grpc",

@@ -1,0 +1,137 @@
+"""What is looked at, in which order: the host, the daemon, each of its roles."""
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ctl.address import Address
+from ctl.messages import ControlError
+from tunneld.config import AgentConfig, RoleConfig, ServerConfig
+from tunneld.configfile import ConfigError, load_config
+from tunneld.doctor.agent import agent_checks
+from tunneld.doctor.clock import check_clock
+from tunneld.doctor.daemon import (
+    Daemon,
+    check_daemon,
+    check_role_state,
+    find_daemon,
+    missing,
+    states_of,
+)
+from tunneld.doctor.descriptors import check_descriptors
+from tunneld.doctor.environment import environment_of
+from tunneld.doctor.finding import Finding, Verdict, passed
+from tunneld.doctor.health import check_health
+from tunneld.doctor.kernel import check_kernel
+from tunneld.doctor.places import check_socket, check_state
+from tunneld.doctor.running import Check, run_checks
+from tunneld.doctor.server import server_checks
+
+RUNNING = frozenset({"ready", "backoff", "draining"})
+"""States in which a role's listeners are open, or its process lives."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to look at."""
+
+    control: Path
+    state: Path
+    config: Path | None = None
+    """In place of what the daemon runs with."""
+    health: tuple[Address, ...] = ()
+
+
+def examine(request: Request) -> Iterator[Finding]:
+    """All findings, as they come."""
+    from tunneld.doctor.inside import inside_checks
+
+    roles, problems = _read(request.config)
+    daemon, error = _find(request.control)
+    if daemon is not None and request.config is None:
+        roles = daemon.roles
+    yield from problems
+    if error is not None:
+        yield missing(error, has_config=request.config is not None)
+    checks = [*_host_checks(request, daemon), *_process_checks(daemon, roles)]
+    for role in roles:
+        row = daemon.rows.get(role.name) if daemon else None
+        if role.namespace is not None and daemon is not None:
+            checks += inside_checks(request.control, role, row)
+        else:
+            checks += role_checks(role, row)
+    yield from run_checks(checks)
+
+
+def role_checks(role: RoleConfig, row: dict[str, Any] | None) -> Iterator[Check]:
+    """What depends on where the role runs: to be run in its network namespace.
+
+    Args:
+      row: as the daemon has it, None if it has none of that name.
+    """
+    runs = row is not None and str(row.get("state")) in RUNNING
+    if isinstance(role, AgentConfig):
+        yield from agent_checks(role, _environment(row))
+    elif isinstance(role, ServerConfig):
+        addresses = [str(each) for each in row.get("addresses", ())] if row and runs else None
+        yield from server_checks(role, addresses)
+
+
+def _environment(row: Mapping[str, Any] | None) -> Mapping[str, str]:
+    """Of the role's process; ours stands for that of one that does not run."""
+    pid = row.get("pid") if row else None
+    found = environment_of(pid) if isinstance(pid, int) else None
+    return os.environ if found is None else found
+
+
+def _read(path: Path | None) -> tuple[tuple[RoleConfig, ...], list[Finding]]:
+    if path is None:
+        return (), []
+    try:
+        roles = load_config(path).role
+    except ConfigError as exc:
+        advice = "correct it; tunneld check-config says when it is right"
+        return (), [
+            Finding("configuration", Verdict.FAIL, f"{path}: {problem}", advice)
+            for problem in exc.problems
+        ]
+    return roles, [passed("configuration", f"{path}: ok, {len(roles)} roles")]
+
+
+def _find(control: Path) -> tuple[Daemon | None, ControlError | None]:
+    try:
+        return find_daemon(control), None
+    except ControlError as exc:
+        return None, exc
+
+
+def _host_checks(request: Request, daemon: Daemon | None) -> Iterator[Check]:
+    yield Check("clock", "host", check_clock)
+    yield Check("kernel", "host", check_kernel)
+    state = daemon.state if daemon else request.state
+    yield Check("state directory", "host", partial(check_state, state))
+    for address in request.health:
+        yield Check("health port", str(address), partial(check_health, address))
+    if daemon is not None:
+        yield Check("control socket", "daemon", partial(check_socket, request.control))
+        yield Check("daemon", "daemon", partial(check_daemon, daemon))
+
+
+def _process_checks(daemon: Daemon | None, roles: Sequence[RoleConfig]) -> Iterator[Check]:
+    """Of the processes that run roles, and of the roles' states."""
+    if daemon is None:
+        if roles:
+            yield Check("descriptors", "host", partial(check_descriptors, roles, None))
+        return
+    by_pid: dict[int, list[RoleConfig]] = {}
+    for role in roles:
+        pid = daemon.rows.get(role.name, {}).get("pid")
+        by_pid.setdefault(pid if isinstance(pid, int) else daemon.pid, []).append(role)
+    for pid, of_pid in (by_pid or {daemon.pid: []}).items():
+        subject = "daemon" if pid == daemon.pid else of_pid[0].name
+        yield Check("descriptors", subject, partial(check_descriptors, of_pid, pid))
+    for row in states_of(daemon, roles):
+        yield Check("state", str(row["name"]), partial(check_role_state, row))

@@ -1,0 +1,64 @@
+"""A role in a network namespace: its checks run there, by a program of ours that is started inside.
+
+It takes one JSON object on stdin, `{role, row}`, and prints a finding a line.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, TextIO
+
+import msgspec
+
+from ctl.messages import ControlError
+from tunneld.ask import ask
+from tunneld.config import RoleConfig, parse_roles
+from tunneld.doctor.examination import role_checks
+from tunneld.doctor.finding import Finding, failed
+from tunneld.doctor.running import PATIENCE, Check, run_checks
+
+_MARGIN = 5.0
+"""Seconds for what is inside to start, before it has to have ended by itself."""
+_PROGRAM = (sys.executable, "-P", "-m", "tunneld.doctor.inside")
+
+
+def inside_checks(control: Path, role: RoleConfig, row: dict[str, Any] | None) -> Iterator[Check]:
+    """The checks of `role_checks`, as one."""
+    yield Check("namespace", role.name, partial(_run, control, role, row))
+
+
+def _run(control: Path, role: RoleConfig, row: dict[str, Any] | None) -> Iterator[Finding]:
+    try:
+        entry, _ = ask(control, "ns.enter", {"namespace": role.namespace})
+    except ControlError as exc:
+        yield failed("namespace", f"{role.namespace}: {exc.message}", exc.hint)
+        return
+    argv = [*map(str, entry.get("argv", ())), *_PROGRAM]
+    question = json.dumps({"role": msgspec.to_builtins(role), "row": row})
+    try:
+        done = subprocess.run(
+            argv, input=question, capture_output=True, text=True, timeout=PATIENCE - _MARGIN
+        )
+    except (OSError, subprocess.TimeoutExpired) as exc:
+        yield failed("namespace", f"{role.namespace}: {exc}", "see: tunnelctl ns list")
+        return
+    for line in done.stdout.splitlines():
+        yield Finding.from_map(json.loads(line))
+    if done.returncode:
+        why = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        yield failed("namespace", f"{role.namespace}: {why}", "see: tunnelctl ns list")
+
+
+def answer(question: TextIO, answers: TextIO) -> None:
+    """Be the program inside."""
+    asked = json.load(question)
+    (role,) = parse_roles([asked["role"]])
+    for finding in run_checks(list(role_checks(role, asked["row"])), PATIENCE - 2 * _MARGIN):
+        answers.write(json.dumps(finding.to_map()) + "\n")
+
+
+if __name__ == "__main__":
+    answer(sys.stdin, sys.stdout)
