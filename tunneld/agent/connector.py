@@ -2,31 +2,32 @@
 
 import socket
 import ssl
+from collections.abc import Callable
 
 import trio
 
 from tunneld import rh2
+from tunneld.agent.agenttls import HTTP2
 from tunneld.agent.dialout import Dialout
 from tunneld.agent.link import PATIENCE
 from tunneld.session import SessionError
 from tunneld.transport.stream import handshake
 from tunneld.transport.tls import TlsTransport
 
-HTTP2 = "h2"
-"""What a konnectivity server picks."""
-
 
 class Connector:
     """See the module.
 
     Args:
-      context: offers the protocols that we speak.
+      current: gives the context of the moment, which offers the protocols that we speak.
       server_name: what the server's certificate must show.
     """
 
-    def __init__(self, context: ssl.SSLContext, dialout: Dialout, server_name: str) -> None:
+    def __init__(
+        self, current: Callable[[], ssl.SSLContext], dialout: Dialout, server_name: str
+    ) -> None:
         self.server_name = server_name
-        self._context = context
+        self._current = current
         self._dialout = dialout
 
     async def connect(self, pumps: trio.Nursery) -> TlsTransport:
@@ -52,7 +53,7 @@ class Connector:
     async def _secure(self, sock: socket.socket) -> TlsTransport:
         transport = TlsTransport(
             sock,
-            self._context,
+            self._current(),
             server_side=False,
             server_hostname=self.server_name,
         )

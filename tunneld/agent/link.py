@@ -6,6 +6,7 @@ from typing import Protocol
 import trio
 
 from tunneld.session import SessionError
+from tunneld.transport.base import Transport
 
 LINK_ERRORS = (OSError, EOFError, trio.TooSlowError, SessionError)
 """How a link fails to come up, or ends."""
@@ -28,6 +29,8 @@ class Holder(Protocol):
 class Link(Protocol):
     """One live tunnel to one server instance."""
 
+    transport: Transport
+    """What it runs on."""
     server_id: str
     """Unique among the servers behind one address; known from the offer on."""
     server_count: int

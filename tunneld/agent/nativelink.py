@@ -9,6 +9,7 @@ from tunneld.agent.requests import Requests
 from tunneld.agentinfo import AgentInfo
 from tunneld.reactor import Reactor
 from tunneld.session import Session
+from tunneld.transport.base import Transport
 from tunneld.transport.tls import TlsTransport
 
 
@@ -31,6 +32,7 @@ class NativeLink:
         dials: trio.Nursery,
         keepalive: float,
     ) -> None:
+        self.transport: Transport = transport
         self.server_id = ""
         self.server_count = 1
         self.session = Session(

@@ -8,12 +8,14 @@ from frames.packet import Drain
 from tunneld.agent.link import Holder
 from tunneld.agent.packetcall import call_headers, server_of
 from tunneld.agent.packetdials import PacketDials
+from tunneld.agent.policy import DestinationPolicy
 from tunneld.agentinfo import AgentInfo
 from tunneld.conns import Conns
 from tunneld.reactor import Reactor
 from tunneld.session import Session, SessionError
 from tunneld.streamend import StreamEnd
 from tunneld.telemetry import AgentTelemetry
+from tunneld.transport.base import Transport
 from tunneld.transport.tls import TlsTransport
 
 _SETTINGS: dict[int, int] = {Setting.INITIAL_WINDOW_SIZE: 1 << 20}
@@ -45,12 +47,14 @@ class PacketLink:
         authority: str,
         conns: Conns,
         telemetry: AgentTelemetry,
+        policy: DestinationPolicy,
         *,
         timeout: float,
         hold: float,
         keepalive: float,
         outlasts_drain: bool,
     ) -> None:
+        self.transport: Transport = transport
         self.server_id = ""
         self.server_count = 1
         self.session = Session(
@@ -67,6 +71,7 @@ class PacketLink:
         self._authority = authority
         self._conns = conns
         self._telemetry = telemetry
+        self._policy = policy
         self._timeout = timeout
         self._hold = hold
         self._outlasts_drain = outlasts_drain
@@ -127,6 +132,7 @@ class PacketLink:
             self._conns,
             self._info.agent_id,
             self._telemetry,
+            self._policy,
             timeout=self._timeout,
             hold=self._hold,
         )

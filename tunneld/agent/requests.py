@@ -1,17 +1,21 @@
 """What a server may ask of an agent: who it is, and to connect to endpoints."""
 
+import socket
 from collections.abc import Callable
 
 import structlog
 import trio
 
 from frames import Headers
-from tunneld import agentinfo
-from tunneld.agent.connect import connect
+from tunneld import agentinfo, rh2
+from tunneld.agent.connect import address_to, connect
+from tunneld.agent.policy import DestinationPolicy
 from tunneld.agentinfo import AgentInfo
 from tunneld.caller import SERVER
+from tunneld.config import AgentConfig
 from tunneld.conns import Conn, Conns
-from tunneld.dialing import TIMEOUT, DialError, split_authority
+from tunneld.dialing import PROHIBITED, TIMEOUT, DialError, split_authority
+from tunneld.dialrecord import DialRecord, DialRecords, usable_id, write_steps
 from tunneld.reactor import Reactor
 from tunneld.relay import Relay, RelayError
 from tunneld.socketend import SocketEnd
@@ -42,12 +46,19 @@ class Requests:
         conns: Conns,
         telemetry: AgentTelemetry,
         timeout: float,
+        policy: DestinationPolicy,
     ) -> None:
+        self.records = DialRecords()
+        self._policy = policy
         self._reactor = reactor
         self._agent_id = agent_id
         self._conns = conns
         self._telemetry = telemetry
         self._timeout = timeout
+
+    def reconfigure(self, config: AgentConfig) -> None:
+        """Go by another configuration from the next dial on."""
+        self._timeout = config.connect_timeout
 
     def handler(
         self, dials: trio.Nursery, greeted: Callable[[Headers], AgentInfo | None]
@@ -65,7 +76,7 @@ class Requests:
             fields = dict(headers)
             method = fields[b":method"]
             if method == b"CONNECT" and b":protocol" not in fields:
-                dials.start_soon(self._dial, end, fields[b":authority"].decode("latin-1"))
+                dials.start_soon(self._dial, end, fields)
             elif method == b"GET" and fields[b":path"] == agentinfo.PATH:
                 info = greeted(headers)
                 if info is not None:
@@ -77,34 +88,55 @@ class Requests:
 
         return on_request
 
-    async def _dial(self, end: StreamEnd, authority: str) -> None:
+    async def _dial(self, end: StreamEnd, fields: dict[bytes, bytes]) -> None:
         """Connect, answer, and carry the connection until it ends."""
+        authority = fields[b":authority"].decode("latin-1")
+        dial_id = usable_id(fields.get(rh2.DIAL_ID, b"").decode("latin-1"))
+        record = DialRecord(SERVER, authority, dial_id)
+        record.wanted = rh2.TRACE in fields
+        rules = fields.get(rh2.RULES, b"").decode("latin-1")
         try:
-            with self._conns.listed(SERVER, authority, self._agent_id) as conn:
-                await self._carry(end, conn)
+            with self._conns.listed(SERVER, authority, self._agent_id, record.id) as conn:
+                await self._carry(end, conn, record, rules)
         except DialError as exc:
-            reason = DIAL_TIMEOUT if exc.kind is TIMEOUT else DIAL_UNKNOWN
-            self._telemetry.endpoint_dial_failure_total[reason] += 1
-            log.info("dial failed", destination=authority, error=str(exc))
-            value = exc.proxy_status("tunneld-agent").encode("latin-1", "replace")
-            end.reply(exc.kind.status, str(exc), [(b"proxy-status", value)])
+            self._failed(end, record, exc)
         except RelayError as exc:
-            log.debug("connection broken", destination=authority, error=str(exc))
+            log.debug("connection broken", destination=authority, dial=record.id, error=str(exc))
         except Exception:  # a bug: it ends this connection alone
-            log.exception("dial failed", destination=authority)
+            log.exception("dial failed", destination=authority, dial=record.id)
             end.abort()
 
-    async def _carry(self, end: StreamEnd, conn: Conn) -> None:
+    def _failed(self, end: StreamEnd, record: DialRecord, exc: DialError) -> None:
+        reason = DIAL_TIMEOUT if exc.kind is TIMEOUT else DIAL_UNKNOWN
+        self._telemetry.endpoint_dial_failure_total[reason] += 1
+        log.info(
+            "dial failed",
+            destination=record.destination,
+            dial=record.id,
+            code=exc.kind.code,
+            error=str(exc),
+        )
+        record.failed(exc)
+        self.records.keep(record)
+        value = exc.proxy_status("tunneld-agent").encode("latin-1", "replace")
+        steps = write_steps(record, rh2.MAX_TRACE).encode()
+        end.reply(exc.kind.status, str(exc), [(b"proxy-status", value), (rh2.TRACE, steps)])
+
+    async def _carry(self, end: StreamEnd, conn: Conn, record: DialRecord, rules: str) -> None:
         with trio.CancelScope() as lost:
             end.on_lost = lost.cancel
             if end.lost is not None:
                 return
             begun = trio.current_time()
-            sock = await connect(*split_authority(conn.destination), self._timeout)
+            sock = await self._connect(record, rules)
             self._telemetry.dial_duration_seconds.observe(trio.current_time() - begun)
             end.on_lost = None
             endpoint = SocketEnd(self._reactor, PlainTransport(sock), "endpoint")
-            if not end.respond([(b":status", b"200")]):
+            conn.dialled = record.address = address_to(sock)
+            head = [(b":status", b"200"), (rh2.ADDRESS, record.address.encode())]
+            if record.wanted:
+                head.append((rh2.TRACE, write_steps(record, rh2.MAX_TRACE).encode()))
+            if not end.respond(head):
                 endpoint.abort()
                 return
             conn.state = "open"
@@ -118,3 +150,27 @@ class Requests:
                 self._telemetry.open_endpoint_connections -= 1
                 self._telemetry.tunneld_carried_bytes_total[TO_AGENT] += endpoint.written
                 self._telemetry.tunneld_carried_bytes_total[FROM_AGENT] += endpoint.read
+
+    async def try_out(self, record: DialRecord) -> None:
+        """Connect as for a server's dial, and hang up.
+
+        Raises:
+          DialError: it failed.
+        """
+        sock = await self._connect(record, "")
+        record.address = address_to(sock)
+        sock.close()
+
+    async def _connect(self, record: DialRecord, rules: str) -> socket.socket:
+        """A socket that is connected to an address which both policies allow.
+
+        Raises:
+          DialError: there is none.
+        """
+        host, port = split_authority(record.destination)
+        try:
+            check = self._policy.check(host, port, rules)
+        except ValueError as exc:
+            text = f"the server sent rules that cannot be read: {exc}"
+            raise DialError(PROHIBITED, text) from exc
+        return await connect(host, port, self._timeout, why_not=check.why_not, record=record)

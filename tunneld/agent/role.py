@@ -1,30 +1,38 @@
 """The agent role: keeps tunnels up to its servers, where the dials come from."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import structlog
 import trio
 
 from ctl.address import AddressError
 from tunneld import rh2
-from tunneld.agent.connector import HTTP2, Connector
+from tunneld.agent.agenttls import AgentTls
+from tunneld.agent.connector import Connector
 from tunneld.agent.dialout import Dialout
-from tunneld.agent.link import Link
+from tunneld.agent.link import PATIENCE, Link
 from tunneld.agent.nativelink import NativeLink
 from tunneld.agent.packetlink import PacketLink
+from tunneld.agent.policy import DestinationPolicy
 from tunneld.agent.requests import Requests
 from tunneld.agent.serverset import ServerSet
 from tunneld.agentinfo import AgentInfo
-from tunneld.config import AgentConfig
+from tunneld.certfile import Fact
+from tunneld.config import AgentConfig, RoleConfig
 from tunneld.conns import Conns
 from tunneld.identity import names_of_file
+from tunneld.prepared import Prepared
 from tunneld.role import Host, Role, RoleError
+from tunneld.rules import RuleError
 from tunneld.serverurl import ServerUrl, parse_server
 from tunneld.session import SessionError
 from tunneld.telemetry import AgentTelemetry
-from tunneld.tlscontext import client_context
 from tunneld.transport.tls import TlsTransport
+
+log = structlog.get_logger(__name__)
 
 
 class AgentRole(Role):
@@ -42,19 +50,29 @@ class AgentRole(Role):
         self._host = host
         self._conns = Conns(("endpoint", "server"))
         self._servers: ServerSet | None = None
+        self._tls: AgentTls | None = None
+        self.policy = _policy(config)
+        if self.policy.is_open:
+            log.warning("policy is open: servers reach whatever this agent reaches")
 
     async def run(self, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED) -> None:
-        connector = self._connector()
-        agent_id = self._agent_id()
-        requests = Requests(
+        self._tls = tls = AgentTls(self._config, self._path)
+        self._connector = self._make_connector(self._config, tls)
+        self._agent = agent_id = self._agent_id(self._config)
+        self._requests = requests = Requests(
             self._host.reactor,
             agent_id,
             self._conns,
             self.telemetry,
             self._config.connect_timeout,
+            self.policy,
         )
         task_status.started([])
-        async with trio.open_nursery() as pumps, trio.open_nursery() as dials:
+        async with (
+            self._conns.watched(),
+            trio.open_nursery() as pumps,
+            trio.open_nursery() as dials,
+        ):
 
             async def connect() -> Link:
                 info = AgentInfo(
@@ -62,17 +80,23 @@ class AgentRole(Role):
                     identifiers=self._config.identifiers,
                     authorization=self._authorization(),
                 )
-                transport = await connector.connect(pumps)
+                transport = await self._connector.connect(pumps)
                 if transport.tls.selected_alpn_protocol() == rh2.ALPN:
                     return self._native(transport, info, requests, dials)
                 return self._packets(transport, info)
 
             self._servers = ServerSet(
-                self._config, self._host, self.telemetry, connect, self.server_count_source
+                self._config,
+                self._host,
+                self.telemetry,
+                connect,
+                self.server_count_source,
+                tls.servers,
             )
-            dials.start_soon(self._conns.watch)
-            await self._servers.run()
-            dials.cancel_scope.cancel()
+            async with trio.open_nursery() as checking:
+                checking.start_soon(tls.end_revoked, PATIENCE)
+                await self._servers.run()
+                checking.cancel_scope.cancel()
 
     def _native(
         self, transport: TlsTransport, info: AgentInfo, requests: Requests, dials: trio.Nursery
@@ -93,6 +117,7 @@ class AgentRole(Role):
             authority,
             self._conns,
             self.telemetry,
+            self.policy,
             timeout=config.connect_timeout,
             hold=config.first_byte_hold,
             keepalive=config.keepalive,
@@ -126,13 +151,43 @@ class AgentRole(Role):
         """The tunnels there are."""
         return list(self._servers.links) if self._servers is not None else []
 
-    def _connector(self) -> Connector:
-        config = self._config
-        cert, key, ca = map(self._path, (config.cert, config.key, config.ca))
+    def _make_connector(self, config: AgentConfig, tls: AgentTls) -> Connector:
         server = self._server()
-        context = client_context(cert, key, ca, [*config.alpn, rh2.ALPN, HTTP2])
         dialout = Dialout(config, server, self._path)
-        return Connector(context, dialout, config.server_name or server.address.host)
+        return Connector(tls.current, dialout, config.server_name or server.address.host)
+
+    # -- changes --------------------------------------------------------------------------------
+
+    def prepare(self, config: RoleConfig) -> Prepared:
+        assert isinstance(config, AgentConfig)
+        _policy(config)
+        if self._tls is None:  # not started yet: it begins with what is there then
+            return Prepared((), partial(self._reconfigure, config))
+        agent_id = self._agent_id(config)
+        if agent_id != self._agent:
+            raise RoleError(
+                f"{config.cert} names the agent {agent_id!r}, and this one is {self._agent!r}; "
+                f"restart it to change its id: tunnelctl role restart {config.name}"
+            )
+        files = self._tls.prepare(config)
+
+        def commit() -> None:
+            files.commit()
+            self._reconfigure(config)
+
+        return Prepared(files.changes, commit)
+
+    def _reconfigure(self, config: AgentConfig) -> None:
+        self._config = config
+        self.policy.replace(config.policy)
+        if self._tls is not None:
+            self._connector = self._make_connector(config, self._tls)
+            self._requests.reconfigure(config)
+        if self._servers is not None:
+            self._servers.reconfigure(config)
+
+    def certificates(self) -> list[tuple[str, Fact]]:
+        return list(self._tls.facts()) if self._tls is not None else []
 
     def _server(self) -> ServerUrl:
         try:
@@ -140,20 +195,26 @@ class AgentRole(Role):
         except AddressError as exc:
             raise RoleError(f"server: {exc}") from exc
 
-    def _agent_id(self) -> str:
-        if self._config.agent_id:
-            return self._config.agent_id
-        if not self._config.cert:
+    def _agent_id(self, config: AgentConfig) -> str:
+        if config.agent_id:
+            return config.agent_id
+        if not config.cert:
             raise RoleError("no agent-id, and no certificate to take it from; set agent-id")
         try:
-            return names_of_file(Path(self._path(self._config.cert)))[0]
+            return names_of_file(Path(self._path(config.cert)))[0]
         except (OSError, ValueError, IndexError) as exc:
-            raise RoleError(
-                f"no agent-id, and none in {self._config.cert}: {exc}; set agent-id"
-            ) from exc
+            raise RoleError(f"no agent-id, and none in {config.cert}: {exc}; set agent-id") from exc
 
     def _path(self, path: str) -> str:
         return str(self._host.state_dir / path) if path else ""
 
     def conns(self) -> list[dict[str, Any]]:
         return self._conns.rows(self._host.name)
+
+
+def _policy(config: AgentConfig) -> DestinationPolicy:
+    """Raises RoleError: a rule makes no sense."""
+    try:
+        return DestinationPolicy(config.policy)
+    except RuleError as exc:
+        raise RoleError(f"policy: {exc}") from exc

@@ -20,6 +20,7 @@ from tunneld.config import AgentConfig
 from tunneld.role import Host, RoleState
 from tunneld.session import SessionError
 from tunneld.telemetry import AgentTelemetry
+from tunneld.tlspeers import TlsPeers
 
 log = structlog.get_logger(__name__)
 
@@ -40,6 +41,7 @@ class ServerSet:
     Args:
       count: how many servers there are, as somebody else than them knows it; None if nobody
         does now.
+      peers: keep the tunnels' certificates in view, if given.
     """
 
     def __init__(
@@ -49,27 +51,33 @@ class ServerSet:
         telemetry: AgentTelemetry,
         connect: Connect,
         count: Callable[[], int | None] | None = None,
+        peers: TlsPeers | None = None,
     ) -> None:
         self.held: dict[str, Link] = {}
         """Links to servers that stay, by server id."""
         self.links: list[Link] = []
         """All, with those to servers that are about to go."""
         self._address = config.server
-        self._forever = config.sync_forever
         self._host = host
         self._telemetry = telemetry
         self._connect = connect
         self._count = count
         self._said = 1
         """Number of servers, as the latest new one said it."""
+        self._peers = peers or TlsPeers()
+        self.reconfigure(config)
+        self._lost = trio.Event()
+        self._state = (RoleState.STARTING, f"connecting to {self._address}")
+
+    def reconfigure(self, config: AgentConfig) -> None:
+        """Go by another configuration from the next look on."""
+        self._forever = config.sync_forever
         self._backoff = Backoff(config.backoff_min, config.backoff_max)
         """For when there is no tunnel at all, or one was lost."""
         self._interval = _Interval(config.sync_interval, config.sync_interval_cap)
         """For when there are some, but others are missing."""
         self._twice = _Interval(min(_SOON, config.sync_interval), config.sync_interval)
         """For when one answered that was there already: the next may be another."""
-        self._lost = trio.Event()
-        self._state = (RoleState.STARTING, f"connecting to {self._address}")
 
     async def run(self) -> None:
         """Keep the tunnels up until drained; then return when the last has ended."""
@@ -141,9 +149,11 @@ class ServerSet:
     async def _hold(self, link: Link, task_status: trio.TaskStatus[bool]) -> None:
         """Run ``link`` to its end; it counts from its offer on."""
         hold = _Hold(self, link, task_status)
-        reason = "the server ended the tunnel"
+        reason = "its certificate is revoked"
         try:
-            await link.run(hold)
+            with self._peers.present(link.transport):
+                await link.run(hold)
+                reason = "the server ended the tunnel"
             if not hold.offered:
                 raise SessionError(reason)
         except LINK_ERRORS as exc:

@@ -174,4 +174,3 @@ def _speaks_tls(frontend: Frontend) -> bool:
     if not frontend.cert:
         raise RoleError(f"{frontend.listen} is TCP, which speaks TLS only: give cert and key")
     return True
-

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import trio
@@ -17,6 +17,7 @@ from tunneld.reactor import Reactor
 from tunneld.role import Host, RoleState
 from tunneld.session import SessionError
 from tunneld.telemetry import AgentTelemetry
+from tunneld.transport.base import Transport
 
 REFUSED = ConnectionRefusedError(111, "Connection refused")
 
@@ -25,6 +26,7 @@ class FakeLink:
     """A link that ends when told to."""
 
     def __init__(self, server_id: str, server_count: int = 1, *, silent: bool = False) -> None:
+        self.transport = cast("Transport", None)
         self.server_id = server_id
         self.server_count = server_count
         self.holder: Holder
