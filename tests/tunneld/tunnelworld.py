@@ -166,8 +166,8 @@ async def open_world(
             key="agent/server.key",
             client_ca="agent/ca.crt",
         ),
-        **(server_options or {}),
     )
+    server_config = msgspec.structs.replace(server_config, **(server_options or {}))
     defaults: dict[str, Any] = {
         "cert": "agent/agent.crt",
         "key": "agent/agent.key",
