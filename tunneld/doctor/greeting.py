@@ -2,7 +2,7 @@
 
 In TLS 1.3 the client's handshake is complete before the server has looked at the client's
 certificate, so that only the server's first octets tell whether it was accepted. A tunneld server
-(``rh2``) asks the agent who it is; we leave without an answer. A konnectivity server (``h2``) sends
+(``rh2``) asks the agent who it is; we say that it is connected already. A konnectivity server (``h2``) sends
 SETTINGS.
 """
 
@@ -18,6 +18,7 @@ from tunneld import agentinfo, rh2
 
 TIMEOUT = 5.0
 """Seconds for the first octets, and again for each more."""
+_CONFLICT = [(b":status", b"409")]
 _LEAVE = 0.2
 """Seconds for the server's close_notify."""
 _MAX = 64 * 1024
@@ -65,11 +66,14 @@ def _take_leave(sock: ssl.SSLSocket) -> None:
 
 def _hear_native(sock: ssl.SSLSocket) -> Greeting:
     connection = BufferedConnection(Role.SERVER, settings=rh2.SETTINGS, limits=rh2.LIMITS)
+    connection.connection.initiate()
     sock.sendall(connection.data_to_send())
     for event in _events(sock, connection):
         if isinstance(event, RequestReceived):
             # Of a request's own fields each comes once; what a hostile server repeats is last.
             headers = dict(event.headers)
+            _decline(connection, event.stream_id)
+            sock.sendall(connection.data_to_send())
             return Greeting(
                 headers.get(agentinfo.SERVER_ID, b"").decode("utf-8", "replace"),
                 headers.get(b"date", b"").decode("latin-1"),
@@ -78,8 +82,17 @@ def _hear_native(sock: ssl.SSLSocket) -> Greeting:
     raise GreetingError("it does not ask who we are")
 
 
+def _decline(connection: BufferedConnection, stream_id: int) -> None:
+    """Answer as an agent does that has a tunnel to this server already: it ends this one, and
+    the server thinks nothing of it."""
+    stream = connection.connection.streams[stream_id]
+    connection.connection.send_headers(stream, _CONFLICT, end_stream=True)
+    connection.connection.send_goaway()
+
+
 def _hear_konnectivity(sock: ssl.SSLSocket) -> Greeting:
     connection = BufferedConnection(Role.CLIENT)
+    connection.connection.initiate()
     sock.sendall(connection.data_to_send())
     for _ in _events(sock, connection):
         return Greeting()
