@@ -32,6 +32,15 @@ class Fact:
     revoked: int = 0
     """Certificates on the revocation list."""
 
+    def to_map(self) -> dict[str, str | float]:
+        """As the control protocol has it."""
+        return {
+            "file": self.file,
+            "kind": self.use,
+            "subject": self.subject,
+            "not_after": self.not_after.timestamp(),
+        }
+
     def __str__(self) -> str:
         until = "for ever" if self.not_after == _NEVER else f"until {self.not_after:%Y-%m-%d %H:%M}"
         if self.use == "crl":

@@ -12,6 +12,7 @@ from ctl.messages import ControlError
 from tunneld.config import RoleConfig
 from tunneld.factories import Factories
 from tunneld.localdial import Accept
+from tunneld.prepared import FileChange
 from tunneld.reactor import Reactor
 from tunneld.rolerunner import Report, RoleRunner, Surroundings
 
@@ -66,6 +67,19 @@ class RoleGroup:
     def conns(self) -> list[Row]:
         """Rows for `tunnelctl conns`."""
         return [row for runner in self._runners.values() for row in runner.conns()][-MAX_ROWS:]
+
+    def certificates(self) -> list[Row]:
+        """As `RoleRunner.certificates`, of all roles."""
+        return [row for runner in self._runners.values() for row in runner.certificates()]
+
+    def reload(self, config: RoleConfig, *, apply: bool) -> list[FileChange]:
+        """As `RoleRunner.reload`.
+
+        Raises:
+          ControlError: a file cannot be used.
+        """
+        runner = self._runners.get(config.name)
+        return [] if runner is None else runner.reload(config, apply=apply)
 
     async def ask(self, name: str, method: str, params: dict[str, Any]) -> dict[str, Any]:
         """As `RoleRunner.ask`.

@@ -2,7 +2,7 @@
 
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -16,6 +16,7 @@ from tunneld.config import AgentConfig, RoleConfig, ServerConfig
 from tunneld.factories import Factory
 from tunneld.localdial import Accept, LocalDial
 from tunneld.log import role_context
+from tunneld.prepared import FileChange
 from tunneld.reactor import Reactor
 from tunneld.role import Host, Role, RoleError, RoleState
 from tunneld.rolestatus import RoleStatus, reason_of
@@ -104,6 +105,40 @@ class RoleRunner:
         if self._role is None:
             raise self._not_running()
         return await self._role.ask(method, params)
+
+    def reload(self, config: RoleConfig, *, apply: bool) -> list[FileChange]:
+        """Have the role go on with another configuration of which no more than what is live may
+        differ, and use files that have changed; what has changed in them.
+
+        Args:
+          apply: else only find out.
+        Raises:
+          ControlError: a file cannot be used; everything stays as it is.
+        """
+        changes: list[FileChange] = []
+        if self._role is not None:
+            with role_context(self.config.name):
+                try:
+                    prepared = self._role.prepare(config)
+                except RoleError as exc:
+                    raise ControlError("failed", reason_of(exc)) from exc
+                changes += prepared.changes
+                if apply:
+                    prepared.commit()
+                    _log_changes(changes)
+        if apply:
+            self.config = config
+        return changes
+
+    def certificates(self) -> list[dict[str, object]]:
+        """Rows of what the certificates and revocation lists in use say: ``role``, ``key`` of the
+        configuration, ``file``, ``kind``, ``subject``, ``not_after`` (Unix seconds)."""
+        try:
+            facts = self._role.certificates() if self._role else []
+        except ValueError as exc:
+            log.warning("certificate is unreadable", role=self.config.name, error=str(exc))
+            facts = []
+        return [{"role": self.config.name, "key": key, **fact.to_map()} for key, fact in facts]
 
     def _not_running(self) -> ControlError:
         return ControlError(
@@ -230,6 +265,11 @@ class _Started(trio.TaskStatus[list[str]]):
 
     def started(self, value: list[str] | None = None) -> None:
         self._ready(value or [])
+
+
+def _log_changes(changes: Sequence[FileChange]) -> None:
+    for change in changes:
+        log.info("file reloaded", key=change.field, old=change.old, new=change.new)
 
 
 def drain_timeout(config: RoleConfig) -> float:

@@ -20,6 +20,7 @@ from ctl.messages import ControlError, Message
 from tunneld.config import RoleConfig, ServerConfig, processes_of
 from tunneld.factories import FACTORIES, Factories
 from tunneld.localdial import encode_reply
+from tunneld.prepared import FileChange
 from tunneld.role import RoleState
 from tunneld.rolegroup import MAX_ROWS, RoleGroup, Row, open_role_group
 from tunneld.rolestatus import SETTLED, RoleStatus
@@ -167,6 +168,35 @@ class Supervisor:
         """Connections of all roles that answer."""
         return await self._gather(self._group.conns(), lambda place: place.conns())
 
+    async def certificates(self) -> list[Row]:
+        """As `RoleRunner.certificates`, of all roles that answer."""
+        return await self._gather(self._group.certificates(), lambda place: place.certificates())
+
+    async def reload(self, entry: Entry, config: RoleConfig, *, apply: bool) -> list[FileChange]:
+        """Have a role go on with another configuration that differs from its own in what is live
+        only, and use files that have changed; what has changed in them.
+
+        Args:
+          apply: else only find out.
+        Raises:
+          ControlError: a file cannot be used, or its process does not answer.
+        """
+        async with entry.turn:
+            key = _lodging_of(entry.config)
+            lodging = self._lodgings.get(key or "")
+            if lodging is not None:
+                changes = await lodging.place.reload(config, apply=apply)
+            else:
+                changes = self._group.reload(config, apply=apply)
+            if apply:
+                entry.config = config
+            return changes
+
+    async def replace(self, entry: Entry, config: RoleConfig) -> None:
+        """Drain a role, and start it with another configuration of the same name, whatever it is;
+        one that was stopped by hand stays so."""
+        await self._see_through(partial(self._replace, entry, config))
+
     async def ask(self, name: str, method: str, params: Message) -> list[Message]:
         """The answers of a role, one of each of its processes.
 
@@ -279,6 +309,16 @@ class Supervisor:
             if entry.status.state is not RoleState.STOPPED:
                 self.roster.report(entry.name, RoleStatus(RoleState.STOPPED))
 
+    async def _replace(self, entry: Entry, config: RoleConfig) -> None:
+        stays_down = entry.status.state is RoleState.STOPPED
+        await self._stop(entry)
+        async with entry.turn:
+            before, entry.config = entry.config, config
+            await self._close_unused([before])
+            if not (stays_down or entry.leaving or self._draining):
+                self.roster.report(entry.name, RoleStatus(RoleState.STARTING))
+                self._start_now(config)
+
     async def _remove(self, entries: list[Entry]) -> None:
         for entry in entries:
             entry.leaving = True
@@ -287,8 +327,13 @@ class Supervisor:
                 nursery.start_soon(self._stop, entry)
         for entry in entries:
             self.roster.remove(entry)
+        await self._close_unused([entry.config for entry in entries])
+
+    async def _close_unused(self, configs: Iterable[RoleConfig]) -> None:
+        """Close where these have been at work, unless others are. A team is made for its size."""
         used = {_lodging_of(entry.config) for entry in self.roster}
-        for key in {_lodging_of(entry.config) for entry in entries} - used - {None}:
+        teams = {_lodging_of(config) for config in configs if processes_of(config) > 1}
+        for key in {_lodging_of(config) for config in configs} - (used - teams) - {None}:
             await self._close(str(key))
 
     async def _close(self, key: str) -> None:

@@ -19,6 +19,7 @@ from tunneld.accepting import close_listener, listen_unix, shared_address
 from tunneld.config import RoleConfig, ServerConfig, processes_of
 from tunneld.inherited import UNIX
 from tunneld.listening import claim_listeners
+from tunneld.prepared import FileChange
 from tunneld.role import RoleError, RoleState
 from tunneld.rolegroup import Row
 from tunneld.rolestatus import RoleStatus
@@ -115,6 +116,23 @@ class Team:
     async def conns(self) -> list[Row]:
         """Rows for `tunnelctl conns`."""
         return await self._gather(Workplace.conns)
+
+    async def certificates(self) -> list[Row]:
+        """As `RoleRunner.certificates`: all processes have the same."""
+        rows = await self._gather(Workplace.certificates)
+        return list({(row["file"], row["key"], row["subject"]): row for row in rows}.values())
+
+    async def reload(self, config: RoleConfig, *, apply: bool) -> list[FileChange]:
+        """As `Workplace.reload`, in all processes.
+
+        Raises:
+          ControlError: a file cannot be used, or one does not answer.
+        """
+        changes: dict[FileChange, None] = {}
+        for number, place in enumerate(self._places):
+            part = self._part(config, number)
+            changes |= dict.fromkeys(await place.reload(part, apply=apply))
+        return list(changes)
 
     async def ask(self, name: str, method: str, params: Message) -> list[Message]:
         """The answers of all processes that do answer.

@@ -52,7 +52,14 @@ class Stop(Struct, frozen=True):
 class Rows(Struct, frozen=True):
     """Parameters of ``rows``."""
 
-    kind: Literal["agents", "conns"]
+    kind: Literal["agents", "conns", "certificates"]
+
+
+class Reload(Struct, frozen=True):
+    """Parameters of ``reload``."""
+
+    config: RoleConfig
+    apply: bool
 
 
 class Ask(Struct, frozen=True):
@@ -82,6 +89,7 @@ class Worker:
             "start": (Start, self._start),
             "stop": (Stop, self._stop),
             "rows": (Rows, self._rows),
+            "reload": (Reload, self._reload),
             "ask": (Ask, self._ask),
         }
 
@@ -136,8 +144,17 @@ class Worker:
         return {}
 
     async def _rows(self, params: Rows) -> Message:
-        rows = self._group.agents() if params.kind == "agents" else self._group.conns()
-        return {"rows": rows}
+        match params.kind:
+            case "agents":
+                return {"rows": self._group.agents()}
+            case "conns":
+                return {"rows": self._group.conns()}
+            case "certificates":
+                return {"rows": self._group.certificates()}
+
+    async def _reload(self, params: Reload) -> Message:
+        changes = self._group.reload(params.config, apply=params.apply)
+        return {"changes": [change.to_map() for change in changes]}
 
     async def _ask(self, params: Ask) -> Message:
         return await self._group.ask(params.name, params.method, params.params)

@@ -4,7 +4,8 @@ The supervisor requests, the worker answers:
 
     start {config}              {}          the role's table, as in the configuration file
     stop  {name}                {}          when the role has drained
-    rows  {kind}                {rows}      kind: "agents" or "conns"
+    rows  {kind}                {rows}      kind: "agents", "conns" or "certificates"
+    reload {config, apply}      {changes}   `RoleRunner.reload`
     ask   {name, method, params}  as the role answers it (`Role.ask`)
     dial  {name, host, port, reply}  {}     with the client's socket as a descriptor; ``reply`` is
                                             the message to send on it when the connection stands

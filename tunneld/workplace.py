@@ -21,6 +21,7 @@ from tunneld.config import RoleConfig
 from tunneld.framestream import FrameStream
 from tunneld.linereader import LineReader
 from tunneld.logbook import LogRecord
+from tunneld.prepared import FileChange
 from tunneld.role import RoleState
 from tunneld.rolegroup import Row
 from tunneld.rolerunner import BACKOFF_MAX, BACKOFF_MIN, LASTED, Report, drain_timeout
@@ -144,6 +145,29 @@ class Workplace:
     async def conns(self) -> list[Row]:
         """Rows for `tunnelctl conns`; none from a worker that does not answer."""
         return await self._rows("conns")
+
+    async def certificates(self) -> list[Row]:
+        """As `RoleRunner.certificates`; none from a worker that does not answer."""
+        return await self._rows("certificates")
+
+    async def reload(self, config: RoleConfig, *, apply: bool) -> list[FileChange]:
+        """As `RoleRunner.reload`; without a worker, for the next one.
+
+        Raises:
+          ControlError: a file cannot be used, or no answer.
+        """
+        changes: list[FileChange] = []
+        if self._link is not None:
+            with trio.move_on_after(START_TIMEOUT) as waiting:
+                params = {"config": msgspec.to_builtins(config), "apply": apply}
+                answer = await self._link.call("reload", params)
+                changes = msgspec.convert(answer.get("changes", []), list[FileChange])
+            if waiting.cancelled_caught:
+                raise ControlError("timeout", f"role {config.name} did not answer in time")
+        tenant = self._tenants.get(config.name)
+        if apply and tenant is not None:
+            tenant.config = config
+        return changes
 
     async def ask(self, name: str, method: str, params: Message) -> list[Message]:
         """The answer of a role, in a list.
