@@ -198,12 +198,14 @@ def _tunnel(directory: Path, echo: int) -> Path:
 [[role]]
 kind = "server"
 name = "server"
+policy = {{ open = true }}
 frontends = [{{ listen = "unix:frontend.sock" }}]
 tunnel = {{ listen = "{tunnel}", {identity.format("server")}, client-ca = "pki/agent/ca.crt" }}
 
 [[role]]
 kind = "agent"
 name = "agent"
+policy = {{ open = true }}
 server = "{tunnel}"
 cert = "pki/agent/agent.crt"
 key = "pki/agent/agent.key"

@@ -26,6 +26,7 @@ _CONFIG = """\
 [[role]]
 kind = "server"
 name = "server"
+policy = {{ open = true }}
 
 [[role.frontends]]
 listen = "{host}:{frontend}"
@@ -42,6 +43,7 @@ client-ca = "{pki}/agent/ca.crt"
 [[role]]
 kind = "agent"
 name = "agent"
+policy = {{ open = true }}
 server = "{host}:{tunnel}"
 agent-id = "demo"
 cert = "{pki}/agent/agent.crt"

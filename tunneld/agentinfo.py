@@ -16,6 +16,8 @@ SERVER_ID = b"tunneld-server-id"
 SERVER_COUNT = b"tunneld-server-count"
 CHALLENGE = b"tunneld-challenge"
 """Hexadecimal; from servers that want a token proved (`tunneld.tokenproof`)."""
+RULES = "rules"
+"""Capability: to go by what the server says of addresses (`rh2.RULES`)."""
 MAX_SIZE = 64 * 1024
 """Octets of the agent's answer, at most."""
 
@@ -31,7 +33,7 @@ class AgentInfo(msgspec.Struct, frozen=True, rename="kebab"):
     identifiers: str = ""
     """URL query text, as in the configuration."""
     version: str = __version__
-    capabilities: tuple[str, ...] = ("connect",)
+    capabilities: tuple[str, ...] = ("connect", RULES)
     authorization: str = ""
     """For servers that know their agents by a token: the answer to their challenge
     (`tunneld.tokenproof`), or ``Bearer …`` where there was none."""

@@ -66,6 +66,18 @@ class ChannelEnd:
         self._lost: str | None = None
         """What the relay has to fail with as soon as it starts, and is not held."""
 
+    @property
+    def carried(self) -> int:
+        return self.sent
+
+    @property
+    def backlog(self) -> int:
+        return len(self._outbox)
+
+    @property
+    def waits(self) -> bool:
+        return bool(self._outbox) or self._source is not None
+
     # -- what the subclasses decide -----------------------------------------------------------
 
     def _close_packet(self, error: str) -> Packet:

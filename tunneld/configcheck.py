@@ -26,6 +26,7 @@ from tunneld.config import (
 )
 from tunneld.identifiers import IdentifiersError, parse_identifiers
 from tunneld.inherited import SYSTEMD
+from tunneld.policycheck import policy_problems
 from tunneld.proxyurl import ENVIRONMENT, parse_proxy
 from tunneld.schema import Problem, join
 from tunneld.serverurl import is_request_path, parse_server
@@ -42,6 +43,8 @@ def role_problems(role: RoleConfig, path: str) -> Iterator[Problem]:
     if role.namespace is not None:
         yield from _name_problems(role.namespace, join(path, "namespace"))
     yield from _systemd_problems(role, path)
+    if isinstance(role, ServerConfig | AgentConfig):
+        yield from policy_problems(role.policy, join(path, "policy"))
     if isinstance(role, ServerConfig):
         yield from _server_problems(role, path)
     elif isinstance(role, AgentConfig):

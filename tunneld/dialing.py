@@ -65,6 +65,8 @@ class DialError(Exception):
     def __init__(self, kind: Kind, text: str) -> None:
         super().__init__(text)
         self.kind = kind
+        self.dial = ""
+        """The id of its record, for `tunnelctl trace --last`, once there is one."""
 
     def proxy_status(self, by: str) -> str:
         """A ``proxy-status`` header value (RFC 9209): who says so, error type, details."""
@@ -73,7 +75,8 @@ class DialError(Exception):
             text = text[:_MAX_DETAILS] + "..."
         details = "".join(c if " " <= c <= "~" else "?" for c in text)
         details = details.replace("\\", "\\\\").replace('"', '\\"')
-        return f'{by}; error={self.kind.error}; details="{details}"'
+        dial = f'; dial="{self.dial}"' if self.dial else ""
+        return f'{by}; error={self.kind.error}; details="{details}"{dial}'
 
     @classmethod
     def from_proxy_status(cls, status: int, value: str) -> "DialError":

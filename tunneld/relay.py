@@ -57,6 +57,18 @@ class End(Sink, Protocol):
     def abort(self) -> None:
         """Reset; safe at any time, and more than once."""
 
+    @property
+    def carried(self) -> int:
+        """Octets of the other end's that went out here."""
+
+    @property
+    def backlog(self) -> int:
+        """Octets in this process that wait to go out here."""
+
+    @property
+    def waits(self) -> bool:
+        """Whether the other end has octets that this one cannot take now."""
+
 
 class Source(Protocol):
     """What is read only when the other end has room."""
@@ -104,7 +116,7 @@ class Relay:
     """Two ends and their end. `run` is the one call between control plane and data plane."""
 
     def __init__(self, first: End, second: FrameEnd) -> None:
-        self._ends = (first, second)
+        self.ends: tuple[End, FrameEnd] = (first, second)
         self._ways_open = 2
         self._over = trio.Event()
         self._stirred = trio.Event()
@@ -123,7 +135,7 @@ class Relay:
         Raises:
           RelayError: one end was reset or lost; the other has been reset too.
         """
-        first, second = self._ends
+        first, second = self.ends
         try:
             first.attach(self, second)
             second.attach(self, first)
@@ -145,7 +157,7 @@ class Relay:
         if not self._ways_open and not self._over.is_set():
             self._over.set()
             self._stirred.set()
-            for end in self._ends:
+            for end in self.ends:
                 end.close()
 
     def fail(self, error: str) -> None:
@@ -155,7 +167,7 @@ class Relay:
         self._error = error
         self._over.set()
         self._stirred.set()
-        for end in self._ends:
+        for end in self.ends:
             end.abort()
 
     def doom(self, error: str) -> None:

@@ -79,6 +79,18 @@ class SocketEnd:
         """Octets carried to this socket that it has taken."""
         return self._credited
 
+    @property
+    def carried(self) -> int:
+        return self._credited
+
+    @property
+    def backlog(self) -> int:
+        return self._taken - self._credited
+
+    @property
+    def waits(self) -> bool:
+        return self._taken != self._credited
+
     # -- from the socket ----------------------------------------------------------------------
 
     def attach(self, relay: Relay, peer: End) -> None:

@@ -128,6 +128,14 @@ class StreamEnd:
         """Octets of `deliver` that wait to be sent."""
         return len(self._outbox)
 
+    @property
+    def carried(self) -> int:
+        return self.sent
+
+    @property
+    def waits(self) -> bool:
+        return bool(self._outbox) or self._blocked_source is not None
+
     def reply(self, status: int, body: str, headers: Headers | None = None) -> None:
         """A whole response with ``body`` as plain text, for a request that is no relay."""
         content = body.encode()

@@ -88,6 +88,7 @@ def server_roles(world: World, options: str = "") -> str:
 [[role]]
 kind = "server"
 name = "server"
+policy = {{ open = true }}
 frontends = [
   {{ listen = "127.0.0.1:{FRONTEND_PORT}", {_identity(world, "frontend")} }},
   {{ listen = "unix:{_socket(world)}" }},
@@ -103,6 +104,7 @@ def agent_roles(world: World, name: str = AGENT_ID) -> str:
 [[role]]
 kind = "agent"
 name = "{name}"
+policy = {{ open = true }}
 agent-id = "{name}"
 server = "{SERVER_ADDRESS}:{AGENT_PORT}"
 cert = "{directory}/agent.crt"

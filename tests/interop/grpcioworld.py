@@ -10,6 +10,7 @@ import trio
 
 from tests.interop.grpcioagent import Agent, open_agent
 from tests.interop.grpciocalls import PacketCall, connect, open_call, open_channel, proxy
+from tests.tunneld.policies import OPEN_AGENT
 from tests.tunneld.tunnelworld import World, open_world
 from tunneld import client
 from tunneld.agent.role import AgentRole
@@ -237,7 +238,9 @@ async def open_our_agent(pki: Path, address: str, **options: Any) -> AsyncIterat
     """An agent that connects to ``address``, without waiting between its attempts."""
     files = {"cert": "agent/agent.crt", "key": "agent/agent.key", "ca": "agent/ca.crt"}
     pace = {"backoff_min": 0.01, "backoff_max": 0.05, "sync_interval": 0.01}
-    config = AgentConfig(name="agent", server=address, **(files | pace | options))
+    config = AgentConfig(
+        policy=OPEN_AGENT, name="agent", server=address, **(files | pace | options)
+    )
     reactor = Reactor()
     states: list[tuple[RoleState, str]] = []
     host = Host("agent", reactor, pki, lambda *state: states.append(state))

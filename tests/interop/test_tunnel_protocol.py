@@ -14,6 +14,7 @@ import h2.events
 import pytest
 import trio
 
+from tests.tunneld.policies import OPEN_AGENT, OPEN_SERVER
 from tunneld import client
 from tunneld.agent.role import AgentRole
 from tunneld.config import AgentConfig, Frontend, ServerConfig, TunnelListener
@@ -162,6 +163,7 @@ async def other_server(pki: Path, tmp_path: Path) -> AsyncIterator[tuple[Peer, H
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
     address = f"127.0.0.1:{listener.socket.getsockname()[1]}"
     config = AgentConfig(
+        policy=OPEN_AGENT,
         name="agent",
         server=address,
         identifiers="default-route=true",
@@ -226,13 +228,16 @@ async def test_our_agent_says_who_it_is(pki: Path, tmp_path: Path) -> None:
         answer = json.loads(server.body[number])
     assert answer["agent-id"] == "home"
     assert answer["identifiers"] == "default-route=true"
-    assert answer["capabilities"] == ["connect"]
+    assert answer["capabilities"] == ["connect", "rules"]
 
 
 async def test_our_agent_carries_a_connection_with_half_close(pki: Path, tmp_path: Path) -> None:
     async with other_server(pki, tmp_path) as (server, _), endpoint(echo) as port:
         number = await server.connect(port)
-        assert server.headers[number] == {":status": "200"}
+        assert server.headers[number] == {
+            ":status": "200",
+            "tunneld-address": f"127.0.0.1:{port}",
+        }
         server.h2.send_data(number, b"hello", end_stream=True)
         await server.flush()
         await server.until(lambda: number in server.ended)
@@ -337,7 +342,9 @@ async def other_agent(pki: Path, tmp_path: Path) -> AsyncIterator[client.Client]
     frontend = Frontend(listen=f"unix:{tmp_path}/front")
     reactor = Reactor()
     host = host_of("server", tmp_path, reactor)
-    role = ServerRole(ServerConfig(name="server", frontends=(frontend,), tunnel=tunnel), host)
+    role = ServerRole(
+        ServerConfig(policy=OPEN_SERVER, name="server", frontends=(frontend,), tunnel=tunnel), host
+    )
     context = ssl.create_default_context(cafile=pki / "agent/ca.crt")
     context.load_cert_chain(pki / "agent/agent.crt", pki / "agent/agent.key")
     context.set_alpn_protocols(["rh2"])

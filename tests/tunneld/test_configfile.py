@@ -15,6 +15,7 @@ SERVER = """
 [[role]]
 kind = "server"
 name = "edge"
+policy = { open = true }
 
 [[role.frontends]]
 listen = "127.0.0.1:0"
@@ -35,6 +36,7 @@ AGENT = """
 [[role]]
 kind = "agent"
 name = "home"
+policy = { open = true }
 server = "edge.example.org:8091"
 cert = "agent/agent.crt"
 key = "agent/agent.key"
@@ -93,6 +95,7 @@ def test_every_mistake_is_reported_with_its_path(write: Write) -> None:
         [[role]]
         kind = "server"
         name = "edge"
+        policy = { open = true }
         frontends = [{ listen = 8090, ky = "x" }, 7]
         dial-timeout = -1
         [[role]]

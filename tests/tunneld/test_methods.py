@@ -13,6 +13,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from ctl.messages import Message
 from tests.tunneld.control_client import ControlClient
 from tests.tunneld.fakes import Script
+from tests.tunneld.policies import OPEN_SERVER
 from tunneld import __version__
 from tunneld.config import EchoConfig, Frontend, ServerConfig, TunnelListener, parse_roles
 from tunneld.control import ControlServer
@@ -27,7 +28,9 @@ from tunneld.supervisor import Supervisor, open_supervisor
 from tunneld.workplace import Premises
 
 TUNNEL = TunnelListener(listen="h:1", cert="c", key="k", client_ca="a")
-SERVER = ServerConfig(name="edge", frontends=(Frontend(listen="h:2"),), tunnel=TUNNEL)
+SERVER = ServerConfig(
+    policy=OPEN_SERVER, name="edge", frontends=(Frontend(listen="h:2"),), tunnel=TUNNEL
+)
 ECHO = EchoConfig(name="echo")
 
 

@@ -11,6 +11,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from ctl.messages import ControlError
 from tests.tunneld.fake_worker import COMMAND
 from tests.tunneld.fakes import FakeRole, Script, cannot_start
+from tests.tunneld.policies import OPEN_SERVER
 from tunneld.backoff import Backoff
 from tunneld.config import EchoConfig, Frontend, ServerConfig, TunnelListener
 from tunneld.factories import Factories
@@ -29,7 +30,9 @@ def echo(name: str, namespace: str | None = None, todo: str = "ready") -> EchoCo
 
 def server(name: str) -> ServerConfig:
     tunnel = TunnelListener(listen="h:1", cert="c", key="k", client_ca="a")
-    return ServerConfig(name=name, frontends=(Frontend(listen="h:2"),), tunnel=tunnel)
+    return ServerConfig(
+        policy=OPEN_SERVER, name=name, frontends=(Frontend(listen="h:2"),), tunnel=tunnel
+    )
 
 
 def enter(namespace: str) -> list[str]:

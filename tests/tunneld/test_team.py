@@ -13,6 +13,7 @@ import trio
 
 from ctl.messages import ControlError
 from tests.interop.konnectivity.processes import free_port
+from tests.tunneld.policies import OPEN_AGENT, OPEN_SERVER
 from tunneld.backoff import Backoff
 from tunneld.client import Client, connect
 from tunneld.config import AgentConfig, EchoConfig, Frontend, ServerConfig, TunnelListener
@@ -38,6 +39,7 @@ class World:
 
     def server(self, **options: Any) -> ServerConfig:
         return ServerConfig(
+            policy=OPEN_SERVER,
             name="server",
             frontends=(
                 Frontend(
@@ -59,6 +61,7 @@ class World:
 
     def agent(self, **options: Any) -> AgentConfig:
         return AgentConfig(
+            policy=OPEN_AGENT,
             name="agent",
             server=f"127.0.0.1:{self.ports[TUNNEL]}",
             cert="agent/agent.crt",

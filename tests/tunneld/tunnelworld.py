@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import trio
 
+from tests.tunneld.policies import OPEN_AGENT, OPEN_SERVER
 from tunneld.agent.nativelink import NativeLink
 from tunneld.agent.role import AgentRole
 from tunneld.config import AgentConfig, Frontend, ServerConfig, TunnelListener
@@ -150,6 +151,7 @@ async def open_world(
     """A server with a TLS and a UNIX frontend, and an agent that is connected to it."""
     reactor = Reactor()
     server_config = ServerConfig(
+        policy=OPEN_SERVER,
         name="server",
         frontends=(
             Frontend(
@@ -175,7 +177,9 @@ async def open_world(
         "backoff_min": 0.01,
         "backoff_max": 0.05,
     }
-    agent_config = AgentConfig(name="agent", server="-", **(defaults | (agent_options or {})))
+    agent_config = AgentConfig(
+        policy=OPEN_AGENT, name="agent", server="-", **(defaults | (agent_options or {}))
+    )
     async with trio.open_nursery() as nursery:
         reactor_scope = await nursery.start(_run_reactor, reactor)
         async with trio.open_nursery() as roles:

@@ -91,6 +91,15 @@ async def connect(
         raise DialError(TIMEOUT, text) from None
 
 
+def address_to(sock: socket.socket) -> str:
+    """``host:port`` of the address that a socket is connected to; "" if it is no more."""
+    try:
+        host, port = sock.getpeername()[:2]
+    except OSError:
+        return ""
+    return join_authority(host, port)
+
+
 async def _resolve(host: str, port: int, network: str) -> Sequence[_Info]:
     family = _FAMILIES[network]
     look_up = partial(socket.getaddrinfo, host, port, family, socket.SOCK_STREAM)

@@ -19,6 +19,7 @@ from frames.packet import (
 from tunneld.agent.connect import connect
 from tunneld.agent.endpointchannel import UNKNOWN_CLOSE, UNKNOWN_DATA, EndpointChannel
 from tunneld.agent.packetcall import error_of_end
+from tunneld.agent.policy import DestinationPolicy
 from tunneld.agent.target import parse_target
 from tunneld.caller import SERVER
 from tunneld.conns import Conn, Conns
@@ -67,6 +68,7 @@ class PacketDials:
         conns: Conns,
         agent_id: str,
         telemetry: AgentTelemetry,
+        policy: DestinationPolicy,
         *,
         timeout: float,
         hold: float,
@@ -83,6 +85,7 @@ class PacketDials:
         self._conns = conns
         self._agent_id = agent_id
         self._telemetry = telemetry
+        self._policy = policy
         self._timeout = timeout
         self._hold = hold
         self._context = contextvars.copy_context()
@@ -210,7 +213,14 @@ class PacketDials:
         try:
             with scope:
                 target = parse_target(request.protocol, request.address)
-                sock = await connect(target.host, target.port, self._timeout, target.network)
+                check = self._policy.check(target.host, target.port)
+                sock = await connect(
+                    target.host,
+                    target.port,
+                    self._timeout,
+                    target.network,
+                    why_not=check.why_not,
+                )
         finally:
             if self._dialling.get(request.random) is scope:
                 del self._dialling[request.random]
@@ -226,9 +236,7 @@ class PacketDials:
         conn.octets = lambda: (endpoint.written, endpoint.read)
         await self._carry(endpoint, conn, request.random, connect_id)
 
-    async def _carry(
-        self, endpoint: SocketEnd, conn: Conn, number: int, connect_id: int
-    ) -> None:
+    async def _carry(self, endpoint: SocketEnd, conn: Conn, number: int, connect_id: int) -> None:
         channel = EndpointChannel(
             self.packets,
             connect_id,

@@ -17,6 +17,7 @@ from tunneld.agent.link import PATIENCE, Link
 from tunneld.agent.nativelink import NativeLink
 from tunneld.agent.packetlink import PacketLink
 from tunneld.agent.policy import DestinationPolicy
+from tunneld.agent.questions import AgentQuestions
 from tunneld.agent.requests import Requests
 from tunneld.agent.serverset import ServerSet
 from tunneld.agentinfo import AgentInfo
@@ -25,6 +26,7 @@ from tunneld.config import AgentConfig, RoleConfig
 from tunneld.conns import Conns
 from tunneld.identity import names_of_file
 from tunneld.prepared import Prepared
+from tunneld.questions import Answers, answer
 from tunneld.role import Host, Role, RoleError
 from tunneld.rules import RuleError
 from tunneld.serverurl import ServerUrl, parse_server
@@ -51,6 +53,7 @@ class AgentRole(Role):
         self._conns = Conns(("endpoint", "server"))
         self._servers: ServerSet | None = None
         self._tls: AgentTls | None = None
+        self._answers: Answers = {}
         self.policy = _policy(config)
         if self.policy.is_open:
             log.warning("policy is open: servers reach whatever this agent reaches")
@@ -67,6 +70,7 @@ class AgentRole(Role):
             self._config.connect_timeout,
             self.policy,
         )
+        self._answers = AgentQuestions(requests, self.policy).table()
         task_status.started([])
         async with (
             self._conns.watched(),
@@ -207,6 +211,9 @@ class AgentRole(Role):
 
     def _path(self, path: str) -> str:
         return str(self._host.state_dir / path) if path else ""
+
+    async def ask(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
+        return await answer(self._answers, method, params)
 
     def conns(self) -> list[dict[str, Any]]:
         return self._conns.rows(self._host.name)

@@ -2,7 +2,7 @@
 
 import uuid
 
-from tunneld.config import AgentConfig
+from tunneld.config import AgentConfig, DestinationPolicy
 from tunneld.dropin.agent_flags import AgentOptions
 from tunneld.dropin.duration import SECOND, seconds
 from tunneld.dropin.program import StartError
@@ -28,6 +28,7 @@ def agent_config(options: AgentOptions) -> AgentConfig:
         ca=options.ca_cert,
         agent_id=options.agent_id or str(uuid.uuid4()),
         identifiers=options.agent_identifiers,
+        policy=DestinationPolicy(open=True, metadata="allow"),
         token_path=options.service_account_token_path,
         alpn=options.alpn_proto,
         keepalive=seconds(max(options.keepalive_time, _LEAST_KEEPALIVE)),

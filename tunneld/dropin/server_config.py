@@ -1,6 +1,14 @@
 """The server role's configuration by proxy-server's options."""
 
-from tunneld.config import Frontend, Mode, ServerConfig, Strategy, TlsVersion, TunnelListener
+from tunneld.config import (
+    Frontend,
+    Mode,
+    Policy,
+    ServerConfig,
+    Strategy,
+    TlsVersion,
+    TunnelListener,
+)
 from tunneld.dropin.duration import HOUR, SECOND, Nanoseconds, seconds
 from tunneld.dropin.program import StartError
 from tunneld.dropin.server_flags import ANY, GRPC, HTTP_CONNECT, STRATEGIES, ServerOptions
@@ -24,6 +32,7 @@ def server_config(options: ServerOptions) -> ServerConfig:
         server_count=max(1, options.server_count),
         mode=_MODES[options.mode],
         strategies=_strategies(options),
+        policy=Policy(open=True, metadata="allow"),
         any_agent_id=True,
         konnectivity_wording=True,
         dial_timeout=seconds(options.backend_dial_timeout),

@@ -23,6 +23,7 @@ from tunneld.reactor import Reactor
 from tunneld.secretsfile import SecretsFile
 from tunneld.server.agentidentity import AgentIdentities
 from tunneld.server.claims import Claims
+from tunneld.server.grants import ClaimError, Grants
 from tunneld.server.grpcserver import GrpcServer
 from tunneld.server.packettunnel import PacketTunnel
 from tunneld.server.registry import Registry
@@ -64,6 +65,7 @@ class AgentServer:
       max_handshakes: connections that are no agents yet, at once.
       grace: seconds (`PacketTunnel`).
       any_agent_id: whether an agent may take an id that its certificate does not name.
+      grants: what agents may claim, as it is now.
     """
 
     authenticate: Authenticate | None = None
@@ -84,7 +86,9 @@ class AgentServer:
         max_handshakes: int,
         grace: float,
         any_agent_id: bool,
+        grants: Callable[[], Grants],
     ) -> None:
+        self._grants = grants
         self._reactor = reactor
         self._registry = registry
         self._telemetry = telemetry
@@ -147,7 +151,11 @@ class AgentServer:
         raise AgentRejectedError(f"it offers no ALPN protocol of {', '.join(ALPN)}")
 
     async def _admit(
-        self, info: AgentInfo, identities: AgentIdentities, tokens: Sequence[str]
+        self,
+        info: AgentInfo,
+        claims: Claims,
+        identities: AgentIdentities,
+        tokens: Sequence[str],
     ) -> None:
         """Refuse an agent that may not be who it says it is.
 
@@ -157,19 +165,22 @@ class AgentServer:
         """
         if self.authenticate is not None:
             await self.authenticate(tokens)
-        if not self._any_agent_id and info.agent_id not in identities.ids:
+        grants = self._grants()
+        if not self._any_agent_id and not grants and info.agent_id not in identities.ids:
             names = ", ".join(identities.ids) or "none"
             by = "certificate or token" if self.secrets is not None else "certificate"
             text = f"agent id {info.agent_id!r} is not one its {by} allows: {names}"
             raise AgentRejectedError(text)
+        try:
+            grants.check(identities.names, identities.ids, info.agent_id, claims)
+        except ClaimError as exc:
+            raise AgentRejectedError(f"its claims are not granted: {exc}") from exc
 
     # -- native -------------------------------------------------------------------------------
 
     async def _native(self, transport: TlsTransport, peer: str, coming: Handshake) -> None:
         coming.extend(math.inf)  # `identify` has a limit of its own, and tells the agent
-        tunnel = NativeTunnel(
-            self._reactor, transport, peer, self._keepalive, self._server_count
-        )
+        tunnel = NativeTunnel(self._reactor, transport, peer, self._keepalive, self._server_count)
         async with trio.open_nursery() as nursery:
             await nursery.start(self._run_native, tunnel)
             await self._join_native(tunnel, AgentIdentities(transport, self.secrets), coming)
@@ -184,7 +195,8 @@ class AgentServer:
             await tunnel.identify(self._server_id, challenge)
             token = tunnel.info.authorization
             identities.add_proof(token, challenge, tunnel.info.agent_id)
-            await self._admit(tunnel.info, identities, [token] if token else [])
+            tokens = [token] if token else []
+            await self._admit(tunnel.info, tunnel.claims, identities, tokens)
         except AlreadyConnectedError:
             log.debug("agent is connected already", peer=tunnel.peer)
             return  # it ends the session
@@ -283,7 +295,7 @@ class AgentServer:
                 value.decode("latin-1") for value in request.metadata.get(b"authorization", [])
             ]
             identities.add_tokens(tokens)
-            await self._admit(info, identities, tokens)
+            await self._admit(info, claims, identities, tokens)
         except AgentRejectedError as exc:
             log.warning("agent refused", peer=peer, error=str(exc))
             raise GrpcError(Status.UNKNOWN, str(exc)) from exc

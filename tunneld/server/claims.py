@@ -24,6 +24,8 @@ class Claims:
         addresses = (as_address(name) for name in named)
         self._addresses = {address for address in addresses if address is not None}
         self._networks = [ipaddress.ip_network(net, strict=False) for net in get("cidr", [])]
+        self.takes_unclaimed = True
+        """Whether it may be asked for what nobody claims."""
         self._otherwise = DEFAULT_ROUTE if is_default_route(self.identifiers) else NOTHING
 
     @property

@@ -24,6 +24,7 @@ from frames.packet import (
 )
 from tunneld.agentinfo import AgentInfo
 from tunneld.dialing import TUNNEL_LOST, DialError
+from tunneld.dialrecord import DialRecord
 from tunneld.packetstream import PacketStream
 from tunneld.reactor import Reactor
 from tunneld.server.claims import Claims
@@ -151,10 +152,17 @@ class PacketTunnel:
         """Let go of everything that goes through this tunnel."""
         self._finish(GrpcError(Status.UNAVAILABLE, reason))
 
-    async def dial(self, address: str, protocol: str, timeout: float) -> DialledChannel:
+    checks_addresses = False
+    """The protocol has no way to tell the agent which addresses are denied."""
+
+    async def dial(
+        self, address: str, protocol: str, timeout: float, record: DialRecord, rules: str
+    ) -> DialledChannel:
         """Have the agent connect to ``address``, which goes to its dialer as it is.
 
         Cancelling it gives the dial up, at the agent too.
+        Args:
+          rules: none; who cannot be told any is asked only for what needs none.
         Raises:
           DialError: it could not.
           trio.TooSlowError: there was no answer in ``timeout`` seconds.

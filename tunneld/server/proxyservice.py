@@ -146,15 +146,16 @@ class _Proxy:
 
     async def _carry(self, request: DialRequest, dialled: DialledEnd, conn: Conn) -> None:
         self._channel = channel = FrontChannel(
-            self._packets, conn.id, self._reactor, self._forget, dialled, self._telemetry
+            self._packets, conn.number, self._reactor, self._forget, dialled, self._telemetry
         )
         conn.octets = lambda: (channel.received, channel.sent)
         self._hold.hold(dialled, 0)
-        self._packets.send(DialResponse("", conn.id, request.random))
+        self._packets.send(DialResponse("", conn.number, request.random))
         if not self._packets.end.stream.can_send:
             self._telemetry.dial_failure_count[SEND_RESPONSE] += 1
         self._release_when_read(dialled)
-        await Relay(channel, dialled).run()
+        conn.relay = relay = Relay(channel, dialled)
+        await relay.run()
 
     def _release_when_read(self, dialled: DialledEnd) -> None:
         """Begin the hold of the endpoint's first octets when the client has read the answer: that

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from operator import attrgetter
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import trio
 
 from tunneld.agentinfo import AgentInfo
 from tunneld.dialing import NO_AGENT, DialError
+from tunneld.dialrecord import DialRecord
 from tunneld.relay import DialledEnd
 from tunneld.server.claims import DEFAULT_ROUTE, Claims, IpAddress, as_address, normal_name
 from tunneld.telemetry import ServerTelemetry
@@ -43,18 +44,29 @@ class Tunnel(Protocol):
     def rtt(self) -> float | None:
         """Seconds; None before it is known."""
 
+    @property
+    def checks_addresses(self) -> bool:
+        """Whether the agent goes by rules about the address that it dials."""
+
     def drain(self) -> None:
         """End the tunnel; for when nothing goes through it any more."""
 
-    async def dial(self, address: str, protocol: str, timeout: float) -> DialledEnd:
+    async def dial(
+        self, address: str, protocol: str, timeout: float, record: DialRecord, rules: str
+    ) -> DialledEnd:
         """Have the agent connect to ``address``.
 
         Args:
           protocol: ``tcp``, ``tcp4``, ``tcp6``, or what else the agent may know.
+          record: of the dial; the agent's steps and the address it has dialled are put there.
+          rules: what the agent has to know of addresses (`tunneld.rules`); "" for nothing.
         Raises:
           DialError: it could not.
           trio.TooSlowError: it has not answered in ``timeout`` seconds.
         """
+
+
+Permits: TypeAlias = Callable[[Tunnel], bool]
 
 
 class Registry:
@@ -68,8 +80,9 @@ class Registry:
         self.tunnels: list[Tunnel] = []
         self._claiming: list[Tunnel] = []
         self._routing: list[Tunnel] = []
-        """Those of them that claim destinations, and those with a default route: a thousand others
-        need not be asked for each dial."""
+        self._willing: list[Tunnel] = []
+        """Those of them that claim destinations, those with a default route, and those that may be
+        asked for anything: a thousand others need not be looked at for each dial."""
         self.strategies = strategies
         self._telemetry = telemetry
         telemetry.ready_backends = self.ready_backends
@@ -96,6 +109,8 @@ class Registry:
 
     def _groups_of(self, tunnel: Tunnel) -> list[list[Tunnel]]:
         groups = [self.tunnels]
+        if tunnel.claims.takes_unclaimed:
+            groups.append(self._willing)
         if tunnel.claims.names_any:
             groups.append(self._claiming)
         if tunnel.claims.is_default_route:
@@ -111,29 +126,32 @@ class Registry:
             self._empty = trio.Event()
             await self._empty.wait()
 
-    def choose(self, host: str) -> Tunnel:
+    def choose(self, host: str, permits: Permits | None = None) -> Tunnel:
         """The tunnel for a destination. Of a strategy's candidates one that is draining is the
         last resort; among equals the least loaded is taken.
 
+        Args:
+          permits: which agents may be chosen; None for all.
         Raises:
           DialError: no agent is connected, or none takes this destination now.
         """
         address, name = as_address(host), normal_name(host)
         for strategy in self.strategies:
-            if tunnel := self._choose(strategy, name, address):
+            if tunnel := self._choose(strategy, name, address, permits):
                 return tunnel
         why = self._why_none([tunnel for tunnel in self.tunnels if tunnel.usable])
         text = f"currently no tunnels available: No agent available ({why})"
         raise DialError(NO_AGENT, text)
 
-    def _choose(self, strategy: str, name: str, address: IpAddress | None) -> Tunnel | None:
-        match strategy:
-            case "destHost":
-                among = _most_exact(self._claiming, name, address)
-            case "defaultRoute":
-                among = self._routing
-            case _:
-                among = self.tunnels
+    def _choose(
+        self, strategy: str, name: str, address: IpAddress | None, permits: Permits | None
+    ) -> Tunnel | None:
+        among = self._among(strategy)
+        if permits is not None:
+            among = [tunnel for tunnel in among if permits(tunnel)]
+        claiming = among
+        if strategy == "destHost":
+            among = _most_exact(claiming, name, address)
         if not among:
             return None
         # The least loaded is nearly always fit, so that one alone is asked; only if it is not, all.
@@ -142,9 +160,37 @@ class Registry:
             return best
         usable = [tunnel for tunnel in among if tunnel.usable]
         if strategy == "destHost":  # another may be the most exact one then
-            claiming = [tunnel for tunnel in self._claiming if tunnel.usable]
-            usable = _most_exact(claiming, name, address)
+            usable = _most_exact([each for each in claiming if each.usable], name, address)
         return min(usable, key=lambda each: (each.draining, *_load(each)), default=None)
+
+    def _among(self, strategy: str) -> list[Tunnel]:
+        """Those that a strategy looks at."""
+        match strategy:
+            case "destHost":
+                return self._claiming
+            case "defaultRoute":
+                return self._routing
+            case _:
+                return self._willing
+
+    def review(self, host: str, why_not: Callable[[Tunnel], str]) -> Iterator[tuple[str, str]]:
+        """What each strategy makes of each agent, for `tunnelctl trace`: strategy, and in words
+        what became of its candidates.
+
+        Args:
+          why_not: says why an agent may not be chosen; "" if it may.
+        """
+        address, name = as_address(host), normal_name(host)
+        for strategy in self.strategies:
+            among = self._among(strategy)
+            exact = _most_exact(among, name, address) if strategy == "destHost" else among
+            words = [
+                f"{tunnel.info.agent_id}: {_fate(tunnel, tunnel in exact, why_not(tunnel))}"
+                for tunnel in among[:_REVIEWED]
+            ]
+            if len(among) > _REVIEWED:
+                words.append(f"and {len(among) - _REVIEWED} more")
+            yield strategy, "; ".join(words) or _NOBODY[strategy]
 
     def _why_none(self, usable: list[Tunnel]) -> str:
         if not self.tunnels:
@@ -169,6 +215,24 @@ class Registry:
         return bool(_IDENTIFIERS[self.strategies[0]](self.tunnels))
 
 
+def _fate(tunnel: Tunnel, takes_it: bool, why_not: str) -> str:
+    if not takes_it:
+        return "claims something else"
+    if why_not:
+        return why_not
+    if not tunnel.usable:
+        return "its tunnel takes no dials now"
+    load = f"{tunnel.conns} connections"
+    return f"fit, draining, {load}" if tunnel.draining else f"fit, {load}"
+
+
+_REVIEWED = 20
+"""Agents of a strategy that a trace tells of."""
+_NOBODY = {
+    "destHost": "no agent claims any destination",
+    "defaultRoute": "no agent has a default route",
+    "default": "no agent is connected",
+}
 _load = attrgetter("conns", "dials")
 
 

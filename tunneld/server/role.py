@@ -17,6 +17,7 @@ from tunneld.config import RoleConfig, ServerConfig, WebsocketListener
 from tunneld.conns import Conn, Conns
 from tunneld.dialing import DialError, join_authority
 from tunneld.prepared import Prepared
+from tunneld.questions import answer
 from tunneld.relay import DialledEnd, Relay, RelayError
 from tunneld.role import Host, Role, RoleError
 from tunneld.rules import RuleError
@@ -29,6 +30,7 @@ from tunneld.server.hold import FirstByteHold
 from tunneld.server.http2 import Http2Frontend
 from tunneld.server.policy import Policy
 from tunneld.server.proxyservice import ProxyService
+from tunneld.server.questions import ServerQuestions
 from tunneld.server.registry import Registry
 from tunneld.server.servertls import Current, ServerTls
 from tunneld.socketend import SocketEnd
@@ -73,7 +75,9 @@ class ServerRole(Role):
             max_handshakes=config.max_handshakes,
             grace=config.half_close_grace,
             any_agent_id=config.any_agent_id,
+            grants=lambda: self.policy.grants,
         )
+        self._answers = ServerQuestions(self._dialer, chooser, self.policy).table()
         self._access = Access(self._path)
         self._tls = ServerTls(
             self._path,
@@ -211,6 +215,9 @@ class ServerRole(Role):
 
     def conns(self) -> list[dict[str, Any]]:
         return self._conns.rows(self._host.name)
+
+    async def ask(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
+        return await answer(self._answers, method, params)
 
     async def dial_local(
         self, sock: socket.socket, host: str, port: int, accept: Callable[[str], bytes]

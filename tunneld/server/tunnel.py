@@ -8,7 +8,6 @@ import trio
 
 from frames import LocalProtocolError, Role
 from tunneld import agentinfo, rh2
-from tunneld.accepting import peer_of
 from tunneld.agentinfo import AgentInfo, AgentInfoError
 from tunneld.dialing import (
     BAD_ADDRESS,
@@ -18,6 +17,7 @@ from tunneld.dialing import (
     join_authority,
     split_authority,
 )
+from tunneld.dialrecord import DialRecord, read_steps
 from tunneld.identifiers import parse_foreign_identifiers
 from tunneld.reactor import Reactor
 from tunneld.server.claims import Claims
@@ -27,6 +27,10 @@ from tunneld.transport.tls import TlsTransport
 
 _INFO_TIMEOUT = 10.0
 """Seconds an agent has to say who it is."""
+
+
+_MAX_ADDRESS = 64
+"""Characters of ``host:port`` with an address for a host."""
 
 
 class AgentRejectedError(Exception):
@@ -45,9 +49,14 @@ class NativeTunnel:
     """
 
     def __init__(
-        self, reactor: Reactor, transport: TlsTransport, keepalive: float, server_count: int
+        self,
+        reactor: Reactor,
+        transport: TlsTransport,
+        peer: str,
+        keepalive: float,
+        server_count: int,
     ) -> None:
-        self.peer = peer_of(transport.sock)
+        self.peer = peer
         self.since = time.time()
         self.info = AgentInfo(agent_id="")
         self.claims = Claims({})
@@ -131,14 +140,29 @@ class NativeTunnel:
             raise AgentRejectedError(f"asked who it is, it answers {end.response.status}")
         return body
 
-    async def dial(self, address: str, protocol: str, timeout: float) -> StreamEnd:
+    @property
+    def checks_addresses(self) -> bool:
+        return agentinfo.RULES in self.info.capabilities
+
+    async def dial(
+        self, address: str, protocol: str, timeout: float, record: DialRecord, rules: str
+    ) -> StreamEnd:
         """As `tunneld.server.registry.Tunnel`; a CONNECT says no protocol, so it must be tcp."""
         if protocol != "tcp":
             text = f"dial: unknown network {protocol}: agent {self.info.agent_id} knows tcp"
             raise DialError(BAD_ADDRESS, text)
         authority = join_authority(*split_authority(address))
+        head = [
+            (b":method", b"CONNECT"),
+            (b":authority", authority.encode()),
+            (rh2.DIAL_ID, record.id.encode()),
+        ]
+        if rules:
+            head.append((rh2.RULES, rules.encode()))
+        if record.wanted:
+            head.append((rh2.TRACE, b"1"))
         try:
-            end = self.session.open([(b":method", b"CONNECT"), (b":authority", authority.encode())])
+            end = self.session.open(head)
         except LocalProtocolError as exc:
             raise DialError(NO_AGENT, f"agent {self.info.agent_id} takes no dials: {exc}") from exc
         try:
@@ -147,14 +171,18 @@ class NativeTunnel:
         finally:
             if end.response is None:
                 end.abort()
-        return self._judge(end)
+        return self._judge(end, record)
 
-    def _judge(self, end: StreamEnd) -> StreamEnd:
+    def _judge(self, end: StreamEnd, record: DialRecord) -> StreamEnd:
         response = end.response
         if response is None:
             text = f"tunnel of agent {self.info.agent_id} lost amid the dial: {end.lost}"
             raise DialError(TUNNEL_LOST, text)
+        steps = response.headers.get("tunneld-trace")
+        if steps is not None:
+            record.agent_steps = read_steps(steps)
         if 200 <= response.status < 300:
+            record.address = response.headers.get("tunneld-address", "")[:_MAX_ADDRESS]
             return end
         end.abort()
         raise DialError.from_proxy_status(response.status, response.headers.get("proxy-status", ""))

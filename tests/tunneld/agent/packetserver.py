@@ -25,6 +25,7 @@ from frames.packet import (
     serialize,
 )
 from tests.tunneld.peers import TlsPeer
+from tests.tunneld.policies import OPEN_AGENT
 from tunneld.agent.role import AgentRole
 from tunneld.config import AgentConfig
 from tunneld.conns import Conns
@@ -276,7 +277,9 @@ async def open_packet_world(
     address = f"127.0.0.1:{listener.socket.getsockname()[1]}"
     files = {"cert": "agent/agent.crt", "key": "agent/agent.key", "ca": "agent/ca.crt"}
     pace = {"backoff_min": 0.01, "backoff_max": 0.05}
-    config = AgentConfig(name="agent", server=address, **(files | pace | options))
+    config = AgentConfig(
+        policy=OPEN_AGENT, name="agent", server=address, **(files | pace | options)
+    )
     reactor = Reactor()
     states: list[tuple[RoleState, str]] = []
     host = Host("agent", reactor, pki, lambda *state: states.append(state))

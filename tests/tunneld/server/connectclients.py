@@ -13,7 +13,9 @@ from tests.tunneld.server.konnectivitypeers import (
     dial_rsp,
 )
 from tests.tunneld.tunnelworld import World
+from tunneld.caller import CONTROL
 from tunneld.dialing import DialError, Kind
+from tunneld.dialrecord import DialRecord
 from tunneld.server.packettunnel import PacketTunnel
 
 
@@ -86,7 +88,9 @@ class Dialling:
     async def _dial(self, tunnel: PacketTunnel, timeout: float) -> None:
         with self.scope:
             try:
-                channel = await tunnel.dial("endpoint:80", "tcp", timeout)
+                channel = await tunnel.dial(
+                    "endpoint:80", "tcp", timeout, DialRecord(CONTROL, "endpoint:80"), ""
+                )
                 channel.abort()
             except (DialError, trio.TooSlowError) as exc:
                 self.error = exc

@@ -259,7 +259,7 @@ async def test_an_agent_that_does_not_answer_is_504(pki: Path, tmp_path: Path) -
             reply = await ask(world, f"CONNECT 127.0.0.1:{full.port} HTTP/1.1\r\n\r\n".encode())
             await world.at_rest()
     assert reply.startswith(b"HTTP/1.1 504 Gateway Timeout\r\n")
-    assert b"error=connection_timeout" in reply
+    assert b"error=http_response_timeout" in reply
     assert reply.endswith(b"no answer of agent demo in 0.1 s")
 
 
@@ -422,3 +422,28 @@ async def test_curl_goes_through(world: World, option: str) -> None:
     with trio.fail_after(10):
         result = await trio.run_process(command, capture_stdout=True, stderr=subprocess.STDOUT)
     assert result.stdout == b"hello"
+
+
+async def test_of_too_many_without_a_request_the_oldest_goes(pki: Path, tmp_path: Path) -> None:
+    options = {"max_handshakes": 2}
+    async with open_world(pki, tmp_path, agent=False, server_options=options) as world:
+        peers = [await trio.open_tcp_stream(*world.frontend) for _ in range(2)]
+        async with unix(world) as third:
+            with trio.fail_after(10):
+                assert await peers[0].receive_some(100) == b""
+            await third.send_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert (await receive_all(third)).startswith(b"HTTP/1.1 405 ")
+        for peer in peers:
+            await peer.aclose()
+
+
+async def test_who_has_asked_counts_no_more(pki: Path, tmp_path: Path) -> None:
+    async with open_world(pki, tmp_path, server_options={"max_handshakes": 1}) as world:
+        port = await world.endpoint(echo)
+        async with unix(world) as first:
+            await first.send_all(f"CONNECT 127.0.0.1:{port} HTTP/1.1\r\n\r\n".encode())
+            assert await first.receive_some() == ESTABLISHED
+            async with unix(world) as second:
+                await second.send_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                await receive_all(second)
+            assert await reply_to(first, b"still here", 10) == b"still here"

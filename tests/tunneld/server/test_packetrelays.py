@@ -24,7 +24,9 @@ from tests.tunneld.packetpair import Other, PacketPair, carry, open_packets
 from tests.tunneld.sessionpair import Ended, run_relay
 from tests.tunneld.test_sharedchannel import budget_of
 from tunneld.agentinfo import AgentInfo
+from tunneld.caller import CONTROL
 from tunneld.dialing import DialError
+from tunneld.dialrecord import DialRecord
 from tunneld.relay import Relay
 from tunneld.server.claims import Claims
 from tunneld.server.dialledchannel import DialledChannel
@@ -257,7 +259,9 @@ class Endpoint:
     async def _dial(self, tunnel: PacketTunnel) -> None:
         with self.scope:
             try:
-                channel = await tunnel.dial("endpoint:80", "tcp", 10)
+                channel = await tunnel.dial(
+                    "endpoint:80", "tcp", 10, DialRecord(CONTROL, "endpoint:80"), ""
+                )
             except (DialError, trio.TooSlowError):
                 return
             channel.hold(0)

@@ -1,0 +1,72 @@
+"""Which destinations an agent dials: its own rules hold whatever a server asks for, and the
+server's rules about addresses hold where the agent has resolved the name."""
+
+from collections.abc import Sequence
+
+import structlog
+
+from tunneld import config as configuration
+from tunneld.addresses import IpAddress, written_address
+from tunneld.rules import Clause, Rule, clauses_of, deciding, from_text
+
+log = structlog.get_logger(__name__)
+
+_OPEN = configuration.DestinationRule(action="allow", name="open = true")
+
+
+class AddressCheck:
+    """What the rules say of each address of one destination."""
+
+    def __init__(self, own: Sequence[Clause], server: Sequence[Clause], *, shadow: bool) -> None:
+        self._own = own
+        self._server = server
+        self._shadow = shadow
+
+    def why_not(self, address: IpAddress) -> str:
+        """Why the address is not dialled; "" if it is."""
+        clause = deciding(self._own, address)
+        if not clause.allow:
+            why = f"denied by the agent's policy ({clause.label})"
+            if not self._shadow:
+                return why
+            log.warning("would deny", address=str(address), rule=clause.label)
+        if self._server:
+            clause = deciding(self._server, address)
+            if not clause.allow:
+                return f"denied by the server's policy ({clause.label})"
+        return ""
+
+
+class DestinationPolicy:
+    """The agent's rules as they are now."""
+
+    def __init__(self, config: configuration.DestinationPolicy) -> None:
+        self.replace(config)
+
+    def replace(self, config: configuration.DestinationPolicy) -> None:
+        """Go by other rules, from the next dial on.
+
+        Raises:
+          RuleError: one makes no sense; nothing has changed.
+        """
+        self.is_open = config.open and not config.rules
+        metadata = config.metadata == "allow"
+        rules = [_OPEN] if self.is_open else config.rules
+        self.rules = [Rule(each, number, metadata=metadata) for number, each in enumerate(rules, 1)]
+        self.shadow = config.mode == "shadow"
+
+    def clauses(self, host: str, port: int) -> tuple[Clause, ...]:
+        """What the agent's own rules say of a destination's addresses."""
+        name = None if written_address(host) is not None else host.rstrip(".")
+        return clauses_of(rule for rule in self.rules if rule.takes(name, port))
+
+    def check(self, host: str, port: int, server_rules: str = "") -> AddressCheck:
+        """For one dial.
+
+        Args:
+          server_rules: what the server says of addresses (`tunneld.rules.to_text`), if anything.
+        Raises:
+          ValueError: that cannot be read.
+        """
+        server = from_text(server_rules) if server_rules else ()
+        return AddressCheck(self.clauses(host, port), server, shadow=self.shadow)

@@ -1,0 +1,32 @@
+"""The question about the last dials that failed, which servers and agents answer alike."""
+
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+
+from ctl.messages import ControlError
+from tunneld.dialrecord import KEPT, DialRecords
+
+
+class Last(Struct, frozen=True, forbid_unknown_fields=True):
+    """Parameters of ``trace.last``."""
+
+    dial: str = ""
+    """Id of the only one that is wanted."""
+    limit: Annotated[int, Meta(ge=1, le=KEPT)] = 20
+
+
+def tell_last(records: DialRecords, params: Last, where: str = "server") -> dict[str, Any]:
+    """The last failed dials, latest first.
+
+    Args:
+      where: who has noted the steps.
+    Raises:
+      ControlError: the one that is wanted is not there.
+    """
+    if not params.dial:
+        return {"dials": [record.to_map(where) for record in records.latest()[: params.limit]]}
+    record = records.find(params.dial)
+    if record is None:
+        raise ControlError("not_found", f"no failed dial {params.dial!r} is remembered")
+    return {"dials": [record.to_map(where)]}

@@ -1,0 +1,160 @@
+"""What a server lets its clients reach: rules by client, agent and destination, first match.
+
+The server knows the client, the agent and the name that is asked for. Where a rule asks for the
+address of a name, the agent goes by it, on the address that it dials; the server tells it how
+(`tunneld.rules`), and looks at what it says it has dialled.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from tunneld import config as configuration
+from tunneld.addresses import IpAddress, written_address
+from tunneld.caller import CONTROL
+from tunneld.dialing import host_of, split_authority
+from tunneld.rules import (
+    MAX_RULES_TEXT,
+    METADATA_CLAUSE,
+    Clause,
+    Rule,
+    clauses_of,
+    deciding,
+    to_text,
+)
+from tunneld.server.grants import Grants
+
+_KEPT = 4096
+"""Rulings that are remembered: clients come again for the same."""
+_OWN = [
+    configuration.Rule(
+        action="allow", client=(CONTROL.name,), name="the user who runs the daemon may"
+    ),
+    configuration.Rule(action="allow", client=("forward:*",), name="the forward is configured"),
+]
+"""Rules behind all others."""
+_OPEN = configuration.Rule(action="allow", name="open = true")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the rules say of a dial through one agent."""
+
+    clauses: tuple[Clause, ...]
+    """About the address, where that is not known before the agent resolves it; else the one that
+    decides."""
+
+    @property
+    def decided(self) -> bool:
+        return len(self.clauses) == 1
+
+    @property
+    def denied(self) -> bool:
+        """Whether it is denied whatever the address is."""
+        return self.decided and not self.clauses[0].allow
+
+    @property
+    def label(self) -> str:
+        """The rule that decides, or those that the address decides between."""
+        return " or ".join(dict.fromkeys(clause.label for clause in self.clauses))
+
+
+@dataclass(slots=True)
+class Ruling:
+    """What the rules say of one client's dial of one destination, through any agent."""
+
+    rules: Sequence[Rule]
+    """Those that fit, as far as that is known."""
+    address: IpAddress | None
+    """None where a name was asked for."""
+    _verdicts: dict[tuple[str, bool], Verdict] = field(default_factory=dict)
+
+    @property
+    def depends_on_agent(self) -> bool:
+        """Whether another agent may be another matter: one that is named, or one that cannot check
+        addresses."""
+        return any(rule.agents.texts for rule in self.rules) or (
+            self.address is None and any(rule.networks for rule in self.rules)
+        )
+
+    def through(self, agent_id: str, *, checks_addresses: bool) -> Verdict:
+        """The verdict for one agent.
+
+        Args:
+          checks_addresses: whether the agent goes by clauses. One that does not gets no name whose
+            address matters, the metadata addresses aside, which are its own business then.
+        """
+        key = (agent_id, checks_addresses)
+        verdict = self._verdicts.get(key)
+        if verdict is None:
+            verdict = self._verdicts[key] = self._through(agent_id, checks_addresses)
+        return verdict
+
+    def _through(self, agent_id: str, checks_addresses: bool) -> Verdict:
+        clauses = clauses_of(rule for rule in self.rules if rule.agents.match(agent_id))
+        if self.address is not None:
+            return Verdict((deciding(clauses, self.address),))
+        if not checks_addresses:
+            clauses = tuple(each for each in clauses if each is not METADATA_CLAUSE)
+            if len(clauses) > 1:
+                labels = ", ".join(each.label for each in clauses[:-1])
+                why = f"{labels}: depends on the address, which agent {agent_id} cannot check"
+                return Verdict((Clause(allow=False, networks=(), label=why),))
+        if len(to_text(clauses)) > MAX_RULES_TEXT:
+            why = f"more rules about addresses than an agent takes, {MAX_RULES_TEXT} characters"
+            return Verdict((Clause(allow=False, networks=(), label=why),))
+        return Verdict(clauses)
+
+
+class Policy:
+    """The rules as they are now; `replace` changes them for the dials to come."""
+
+    def __init__(self, config: configuration.Policy) -> None:
+        self.decisions: Counter[tuple[str, str]] = Counter()
+        """How often each rule has decided: by label and what came of it (``allow``, ``deny``,
+        ``would deny``)."""
+        self.replace(config)
+
+    def replace(self, config: configuration.Policy) -> None:
+        """Go by other rules.
+
+        Raises:
+          RuleError: one makes no sense; nothing has changed.
+        """
+        grants = Grants(config.agents)
+        is_open = config.open and not config.rules
+        metadata = config.metadata == "allow"
+        rules = [*([_OPEN] if is_open else config.rules), *_OWN]
+        self.rules = [Rule(each, number, metadata=metadata) for number, each in enumerate(rules, 1)]
+        self.grants = grants
+        self.is_open = is_open
+        self.shadow = config.mode == "shadow"
+        self.ruling = lru_cache(_KEPT)(self._ruling)
+
+    def counts(self, label: str) -> dict[str, int]:
+        """How often a rule has decided, for the control protocol."""
+        words = {"allowed": "allow", "denied": "deny", "would_deny": "would deny"}
+        return {key: self.decisions[label, word] for key, word in words.items()}
+
+    def _ruling(self, client: str, authority: str) -> Ruling:
+        """What the rules say of a dial; remembered under the name ``ruling``.
+
+        Raises:
+          DialError: the destination cannot be told.
+        """
+        if self.is_open:  # the agent may understand more than we do
+            host, port = host_of(authority), 0
+        else:
+            host, port = split_authority(authority)
+        address = written_address(host)
+        name = host.rstrip(".") if address is None else None
+        rules = [
+            rule for rule in self.rules if rule.clients.match(client) and rule.takes(name, port)
+        ]
+        return Ruling(rules, address)
+
+
+def denial(verdict: Verdict, client: str, authority: str) -> str:
+    """Why it is denied, for the client."""
+    return f"denied by the server's policy: {client} may not reach {authority} ({verdict.label})"
