@@ -21,6 +21,7 @@ INTERRUPTED = 130
 _COMMANDS = {
     "agents": "ctl.cmd_agents",
     "certs": "ctl.cmd_certs",
+    "completion": "ctl.cmd_completion",
     "conns": "ctl.cmd_conns",
     "demo": "ctl.cmd_demo",
     "dial": "ctl.cmd_dial",
@@ -30,9 +31,12 @@ _COMMANDS = {
     "grpc": "ctl.cmd_grpc",
     "http": "ctl.cmd_http",
     "ns": "ctl.cmd_ns",
+    "policy": "ctl.cmd_policy",
+    "reload": "ctl.cmd_reload",
     "role": "ctl.cmd_role",
     "secrets": "ctl.cmd_secrets",
     "status": "ctl.cmd_status",
+    "trace": "ctl.cmd_trace",
 }
 
 
@@ -59,8 +63,18 @@ def _print_version(ctx: click.Context, _param: click.Parameter, wanted: bool) ->
 
 
 @click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--control", metavar="PATH", help="Control socket of the daemon [TUNNELD_CONTROL].")
-@click.option("--state", metavar="DIR", help="State directory of the daemon [TUNNELD_STATE].")
+@click.option(
+    "--control",
+    type=click.Path(),
+    metavar="PATH",
+    help="Control socket of the daemon [TUNNELD_CONTROL].",
+)
+@click.option(
+    "--state",
+    type=click.Path(file_okay=False),
+    metavar="DIR",
+    help="State directory of the daemon [TUNNELD_STATE].",
+)
 @click.option(
     "--version",
     is_flag=True,

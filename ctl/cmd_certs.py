@@ -1,18 +1,5 @@
-"""``tunnelctl certs``: passed on to the daemon's program, which needs no running daemon for it."""
+"""``tunnelctl certs``."""
 
-import click
+from ctl.passed_on import passed_on
 
-from ctl.app import App
-from ctl.programs import TUNNELD, become
-
-
-@click.command(
-    "certs",
-    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
-    add_help_option=False,
-)
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-@click.pass_obj
-def command(app: App, arguments: tuple[str, ...]) -> None:
-    """Make, show and list certificates (init, issue, list, env)."""
-    become([*TUNNELD, "certs", *arguments], app.environment())
+command = passed_on("certs", "Make, show and list certificates (init, issue, list, env).")

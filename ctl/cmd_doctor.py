@@ -1,18 +1,7 @@
-"""``tunnelctl doctor``: passed on to the daemon's program, which needs no running daemon for it."""
+"""``tunnelctl doctor``."""
 
-import click
+from ctl.passed_on import passed_on
 
-from ctl.app import App
-from ctl.programs import TUNNELD, become
-
-
-@click.command(
-    "doctor",
-    context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
-    add_help_option=False,
+command = passed_on(
+    "doctor", "Check everything that a tunnel needs, at either end, and say what to do."
 )
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-@click.pass_obj
-def command(app: App, arguments: tuple[str, ...]) -> None:
-    """Check everything that a tunnel needs, at either end, and say what to do."""
-    become([*TUNNELD, "doctor", *arguments], app.environment())

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from ctl import completing
 from ctl.app import App, rows_of
 from ctl.client import ItemStream
 from ctl.messages import ControlError, Message
@@ -17,7 +18,9 @@ DEFAULT_LAB = "demo"
 """The lab that commands without ``--name`` mean."""
 
 _LIST_TITLES = ("LAB", "NAMESPACE", "ADDRESSES", "MODE", "STATE", "AGE")
-_name_option = click.option("--name", metavar="LAB", help="The lab's name  [demo].")
+_name_option = click.option(
+    "--name", metavar="LAB", shell_complete=completing.labs, help="The lab's name  [demo]."
+)
 
 
 @click.group("ns")
@@ -105,7 +108,7 @@ def list_(app: App) -> None:
 @command.command(
     "exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}
 )
-@click.argument("namespace")
+@click.argument("namespace", shell_complete=completing.namespaces)
 @click.argument("argv", nargs=-1, type=click.UNPROCESSED, metavar="[COMMAND...]")
 @click.pass_obj
 def exec_(app: App, namespace: str, argv: tuple[str, ...]) -> None:

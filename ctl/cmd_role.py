@@ -5,12 +5,17 @@ from datetime import datetime
 
 import click
 
+from ctl import completing
 from ctl.app import App, rows_of
 from ctl.messages import Message
 from ctl.options import output_option
 from ctl.output import format_age, print_json, print_line, print_table
 
 _TITLES = ("NAME", "KIND", "NAMESPACE", "STATE", "AGE", "RESTARTS", "PID", "ADDRESSES", "REASON")
+
+_names_argument = click.argument(
+    "names", nargs=-1, required=True, metavar="NAME...", shell_complete=completing.roles
+)
 
 
 def print_roles(roles: Sequence[Message]) -> None:
@@ -52,7 +57,7 @@ def list_(app: App) -> None:
 
 
 @command.command("start")
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@_names_argument
 @output_option
 @click.pass_obj
 def start(app: App, names: tuple[str, ...]) -> None:
@@ -61,7 +66,7 @@ def start(app: App, names: tuple[str, ...]) -> None:
 
 
 @command.command("stop")
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@_names_argument
 @output_option
 @click.pass_obj
 def stop(app: App, names: tuple[str, ...]) -> None:
@@ -70,7 +75,7 @@ def stop(app: App, names: tuple[str, ...]) -> None:
 
 
 @command.command("restart")
-@click.argument("names", nargs=-1, required=True, metavar="NAME...")
+@_names_argument
 @output_option
 @click.pass_obj
 def restart(app: App, names: tuple[str, ...]) -> None:
@@ -79,7 +84,7 @@ def restart(app: App, names: tuple[str, ...]) -> None:
 
 
 @command.command("logs")
-@click.argument("name")
+@click.argument("name", shell_complete=completing.roles)
 @click.option(
     "-n",
     "--lines",

@@ -5,6 +5,7 @@ from typing import ParamSpec, TypeVar
 
 import click
 
+from ctl import completing
 from ctl.address import Address, AddressError, parse_address
 from ctl.app import App
 
@@ -72,6 +73,12 @@ def dial_options(command: Callable[P, R]) -> Callable[P, R]:
 
     for flag, metavar, kind, text in reversed(_DIAL_OPTIONS):
         command = click.option(
-            flag, metavar=metavar, type=kind, expose_value=False, callback=keep, help=text
+            flag,
+            metavar=metavar,
+            type=kind,
+            expose_value=False,
+            callback=keep,
+            shell_complete=completing.servers if flag == "--server" else None,
+            help=text,
         )(command)
     return command

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from ctl.completion import completion_command
 from ctl.messages import EXIT_CODES, ControlError
 from ctl.paths import CONTROL_VARIABLE, STATE_VARIABLE, PathError, control_path, state_directory
 
@@ -79,6 +80,9 @@ def _state_option(command: Callable[..., None]) -> Callable[..., None]:
 _output_option = click.option(
     "-o", "--output", type=click.Choice(["table", "json"]), default="table", help="Output format."
 )
+
+
+cli.add_command(completion_command("tunneld"))
 
 
 @cli.command()
@@ -225,7 +229,7 @@ def _run_daemon(
 
     try:
         roles = load_config(config) if config else Config()
-        settings = Settings(control, state, roles, detached, **service)
+        settings = Settings(control, state, roles, detached=detached, **service)
         run(settings, ready)
     except ConfigError as exc:
         error = ControlError("failed", f"bad configuration\n{exc}", "see: tunneld check-config")

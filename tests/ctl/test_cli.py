@@ -13,6 +13,7 @@ from tests.ctl.fakedaemon import FakeDaemon
 COMMANDS = (
     "agents",
     "certs",
+    "completion",
     "conns",
     "demo",
     "dial",
@@ -26,7 +27,7 @@ COMMANDS = (
     "secrets",
     "status",
 )
-PASSED_ON = ("certs", "secrets")
+PASSED_ON = ("certs", "doctor", "secrets")
 """Run by `tunneld`."""
 
 

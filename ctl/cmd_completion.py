@@ -1,0 +1,5 @@
+"""``tunnelctl completion``."""
+
+from ctl.completion import completion_command
+
+command = completion_command("tunnelctl")
