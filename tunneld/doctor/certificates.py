@@ -12,6 +12,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
 from tunneld.certificate import common_name, days_left, utc_now
 from tunneld.doctor.finding import Finding, failed, passed, warned
 from tunneld.pki import RENEW_DAYS
+from tunneld.tlscontext import PEM_CRL
 
 CLIENT, SERVER = ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH
 _PURPOSES = {CLIENT: "a TLS client", SERVER: "a TLS server"}
@@ -53,6 +54,23 @@ def authority(check: str, path: str) -> Iterator[Finding]:
     soonest = min(alive or found, key=lambda each: each.not_valid_after_utc)
     more = f", one of {len(found)}" if len(found) > 1 else ""
     yield lifetime(check, f"{path}: {common_name(soonest)}{more}", soonest, now)
+
+
+def revocations(check: str, path: str) -> Finding:
+    """A certificate revocation list, PEM or DER. One that is out of date refuses everybody."""
+    try:
+        octets = Path(path).read_bytes()
+        read = x509.load_pem_x509_crl if PEM_CRL in octets else x509.load_der_x509_crl
+        found = read(octets)
+    except (OSError, ValueError) as exc:
+        return failed(check, f"cannot read {path}: {reason(exc)}", "put the CA's list there")
+    end = found.next_update_utc
+    if end is None:
+        return passed(check, f"{path}: {len(found)} revoked, without an end")
+    text = f"{path}: {len(found)} revoked, next update due {end:%Y-%m-%d %H:%M} UTC"
+    if end < utc_now():
+        return failed(check, text, "get a new list from the CA: with this one all are refused")
+    return passed(check, text)
 
 
 def lifetime(check: str, what: str, certificate: x509.Certificate, now: datetime) -> Finding:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ctl.address import Address
 from ctl.messages import ControlError
-from tunneld.config import AgentConfig, RoleConfig, ServerConfig
+from tunneld.config import AgentConfig, RoleConfig
 from tunneld.configfile import ConfigError, load_config
 from tunneld.doctor.agent import agent_checks
 from tunneld.doctor.clock import check_clock
@@ -26,9 +26,9 @@ from tunneld.doctor.environment import environment_of
 from tunneld.doctor.finding import Finding, Verdict, passed
 from tunneld.doctor.health import check_health
 from tunneld.doctor.kernel import check_kernel
+from tunneld.doctor.listening import listener_checks
 from tunneld.doctor.places import check_socket, check_state
 from tunneld.doctor.running import Check, run_checks
-from tunneld.doctor.server import server_checks
 
 RUNNING = frozenset({"ready", "backoff", "draining"})
 """States in which a role's listeners are open, or its process lives."""
@@ -75,9 +75,9 @@ def role_checks(role: RoleConfig, row: dict[str, Any] | None) -> Iterator[Check]
     runs = row is not None and str(row.get("state")) in RUNNING
     if isinstance(role, AgentConfig):
         yield from agent_checks(role, _environment(row))
-    elif isinstance(role, ServerConfig):
+    else:
         addresses = [str(each) for each in row.get("addresses", ())] if row and runs else None
-        yield from server_checks(role, addresses)
+        yield from listener_checks(role, addresses)
 
 
 def _environment(row: Mapping[str, Any] | None) -> Mapping[str, str]:

@@ -2,8 +2,8 @@
 
 In TLS 1.3 the client's handshake is complete before the server has looked at the client's
 certificate, so that only the server's first octets tell whether it was accepted. A tunneld server
-(``rh2``) asks the agent who it is; we say that it is connected already. A konnectivity server (``h2``) sends
-SETTINGS.
+(``rh2``) asks the agent who it is; we say that it is connected already. A konnectivity server
+(``h2``) sends SETTINGS.
 """
 
 import ssl

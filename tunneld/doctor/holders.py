@@ -34,10 +34,16 @@ def _inodes(port: int, proc: Path) -> set[str]:
 
 
 def _sockets_of(process: Path) -> set[str]:
+    found = set()
     try:
-        return {str(each.readlink()) for each in (process / "fd").iterdir()}
+        for each in (process / "fd").iterdir():
+            try:
+                found.add(str(each.readlink()))
+            except FileNotFoundError:
+                continue  # closed since
     except OSError:
         return set()  # ended, or another user's
+    return found
 
 
 def _name(process: Path) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tunneld.config import ServerConfig
+from tunneld.config import AgentConfig, Frontend, RoleConfig, ServerConfig, TunnelListener
 
 UNIX = "unix:"
 INHERITED = "systemd:"
@@ -20,20 +20,28 @@ class Listening:
     key: str = ""
     client_ca: str = ""
     crl: tuple[str, ...] = ()
+    secrets: str = ""
 
 
-def listeners_of(config: ServerConfig) -> Iterator[Listening]:
-    """All of a server's, frontends first."""
+def listeners_of(config: RoleConfig) -> Iterator[Listening]:
+    """All of a role's; a server's frontends first."""
+    if isinstance(config, AgentConfig):
+        return
+    if not isinstance(config, ServerConfig):
+        yield Listening("listener", config.listen)
+        return
     for index, each in enumerate(config.frontends):
-        title = f"frontend {index + 1}" if len(config.frontends) > 1 else "frontend"
-        yield Listening(title, each.listen, each.cert, each.key, each.client_ca, each.crl)
-    tunnel = config.tunnel
-    yield Listening("tunnel", tunnel.listen, tunnel.cert, tunnel.key, tunnel.client_ca, tunnel.crl)
+        yield _guarded(f"frontend {index + 1}" if len(config.frontends) > 1 else "frontend", each)
+    yield _guarded("tunnel", config.tunnel)
     if config.websocket is not None:
         web = config.websocket
         yield Listening("websocket", web.listen, web.cert, web.key)
     for forward in config.forwards:
         yield Listening(f"forward {forward.name}", forward.listen)
+
+
+def _guarded(title: str, of: Frontend | TunnelListener) -> Listening:
+    return Listening(title, of.listen, of.cert, of.key, of.client_ca, of.crl, of.secrets)
 
 
 def address_of(

@@ -1,4 +1,5 @@
-"""A server: its certificates, and whether its listeners answer, or could be opened."""
+"""A server, or an endpoint: its certificates, and whether its listeners answer, or could be
+opened."""
 
 import os
 import socket
@@ -11,28 +12,35 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from ctl.address import AddressError, parse_listen_address
 from tunneld.certificate import common_name
-from tunneld.config import ServerConfig
-from tunneld.doctor.certificates import SERVER, authority, own_certificate, read_chain
+from tunneld.config import RoleConfig
+from tunneld.doctor.certificates import (
+    SERVER,
+    authority,
+    own_certificate,
+    read_chain,
+    revocations,
+)
 from tunneld.doctor.finding import Finding, failed, noted, passed, warned
 from tunneld.doctor.holders import holder_of
 from tunneld.doctor.listeners import INHERITED, UNIX, Listening, address_of, listeners_of
 from tunneld.doctor.network import CONNECT_TIMEOUT, why_not
 from tunneld.doctor.running import Check
 from tunneld.listening import listen_advice
+from tunneld.secretsfile import SecretsError, load
 
 _REACHED_AT = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
 """Where to reach a listener that has all addresses."""
 
 
-def server_checks(config: ServerConfig, addresses: Sequence[str] | None) -> Iterator[Check]:
-    """What to look at for a server, in its own network namespace.
+def listener_checks(config: RoleConfig, addresses: Sequence[str] | None) -> Iterator[Check]:
+    """What to look at for a role that listens, in its own network namespace.
 
     Args:
       addresses: where it listens, as it says itself; None while it does not run.
     """
     every = list(listeners_of(config))
     for each in every:
-        if each.cert:
+        if each.cert or each.secrets:
             yield Check(f"{each.title} certificate", config.name, partial(check_files, each))
         if addresses is None:
             yield Check(each.title, config.name, partial(check_free, each.title, each.listen))
@@ -45,10 +53,23 @@ def server_checks(config: ServerConfig, addresses: Sequence[str] | None) -> Iter
 def check_files(listening: Listening) -> Iterator[Finding]:
     """Its certificate, and what it checks others by."""
     each = listening
-    name = f"{each.title} certificate"
-    yield from own_certificate(name, each.cert, each.key, each.client_ca, SERVER)
+    if each.cert:
+        name = f"{each.title} certificate"
+        yield from own_certificate(name, each.cert, each.key, each.client_ca, SERVER)
     if each.client_ca:
         yield from authority(f"{each.title} client-ca", each.client_ca)
+    for path in each.crl:
+        yield revocations(f"{each.title} crl", path)
+    if each.secrets:
+        yield _secrets(f"{each.title} secrets", Path(each.secrets))
+
+
+def _secrets(check: str, path: Path) -> Finding:
+    try:
+        number = len(load(path))
+    except SecretsError as exc:
+        return failed(check, str(exc), "see: tunnelctl secrets --help")
+    return passed(check, f"{path} has {number}")
 
 
 def check_answers(listening: Listening, address: str | None, role: str) -> Iterator[Finding]:
