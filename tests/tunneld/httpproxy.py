@@ -81,7 +81,7 @@ async def listening(serve: Serve, context: ssl.SSLContext | None = None) -> Asyn
             wrapped = trio.SSLStream(stream, context, server_side=True, https_compatible=True)
         try:
             await serve(wrapped)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
+        except* (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
         finally:
             await trio.aclose_forcefully(stream)

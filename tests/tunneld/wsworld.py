@@ -68,6 +68,13 @@ async def why_not(world: World, **change: Any) -> str:
     return world.states[-1][2].partition(": ")[2]
 
 
+async def failed(world: World) -> None:
+    """Wait for an agent's first try to fail, by the test's clock."""
+    with trio.fail_after(60):
+        while world.states[-1][1] is not RoleState.BACKOFF:  # noqa: ASYNC110 - as `World.until`
+            await trio.sleep(0.5)
+
+
 async def dial(world: World, port: int) -> PlainPeer:
     """A connection through the tunnel to an endpoint of this machine."""
     peer = await open_unix(world.unix_frontend)

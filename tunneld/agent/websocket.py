@@ -62,8 +62,9 @@ async def _upgrade(
     from trio_websocket import wrap_client_stream
 
     answer = _Answer(stream)
+    connection = None
     async with trio.open_nursery() as race:
-        race.start_soon(answer.wait_refused)
+        race.start_soon(answer.cancel_at_end, race.cancel_scope)
         connection = await wrap_client_stream(
             nursery,
             cast("Any", answer),  # any stream does, whatever the annotation says
@@ -74,6 +75,8 @@ async def _upgrade(
             receive_buffer_size=READ_SIZE,
         )
         race.cancel_scope.cancel()
+    if connection is None:
+        raise answer.refusal
     if connection.subprotocol != SUBPROTOCOL:
         raise UpgradeError("a WebSocket answers there, but none of tunneld's")
     return connection
@@ -86,17 +89,14 @@ class _Answer(trio.abc.Stream):
     def __init__(self, stream: TransportStream) -> None:
         self._stream = stream
         self._switched = False
-        self._refusal = UpgradeError("it closed the connection behind its 101")
+        self.refusal = UpgradeError("it closed the connection behind its 101")
+        """Why there is no WebSocket, if there is none."""
         self._ended = trio.Event()
 
-    async def wait_refused(self) -> None:
-        """Wait for the end, if there is one.
-
-        Raises:
-          UpgradeError: why.
-        """
+    async def cancel_at_end(self, waiting: trio.CancelScope) -> None:
+        """Cancel who waits for the WebSocket, once nothing more comes."""
         await self._ended.wait()
-        raise self._refusal
+        waiting.cancel()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         try:
@@ -116,7 +116,7 @@ class _Answer(trio.abc.Stream):
             if not _SWITCHING.match(head) or not head.isascii():
                 raise UpgradeError(f"it answers {_shown(head)}, expected 101")
         except UpgradeError as exc:
-            self._refusal = exc
+            self.refusal = exc
             raise trio.BrokenResourceError from exc
         self._switched = True
 

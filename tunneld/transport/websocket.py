@@ -113,9 +113,18 @@ def _cause(group: BaseExceptionGroup[BaseException]) -> UpgradeError:
         first = first.exceptions[0]
     if isinstance(first, UpgradeError):
         return first
-    # trio-websocket's reader answers errors, and fails where wsproto allows no answer.
-    first = first.__context__ or first
-    return UpgradeError(f"it broke the WebSocket protocol: {first or type(first).__name__}")
+    return UpgradeError(f"it broke the WebSocket protocol: {_root(first)}")
+
+
+def _root(error: BaseException) -> BaseException:
+    """What the peer did wrong. trio-websocket's reader answers that, and fails itself where wsproto
+    allows no answer."""
+    from wsproto.utilities import RemoteProtocolError
+
+    seen: BaseException | None = error
+    while seen is not None and not isinstance(seen, RemoteProtocolError):
+        seen = seen.__context__
+    return seen or error
 
 
 class WebSocketCarrier:
