@@ -12,6 +12,10 @@ from tunneld.transport.tls import TlsTransport
 
 _READ_SIZE = 64 * 1024
 
+_received = memoryview(bytearray(_READ_SIZE))
+"""Shared by all streams of the process: it holds octets only within one call. Each having its own
+while it waits, a thousand idle clients would take 64 MB."""
+
 
 async def handshake(transport: TlsTransport) -> None:
     """Complete the TLS handshake.
@@ -55,16 +59,18 @@ class TransportStream(trio.abc.HalfCloseableStream):
             self._early = self._early[len(data) :]
             await trio.lowlevel.cancel_shielded_checkpoint()
             return data
-        buffer = memoryview(bytearray(max_bytes or _READ_SIZE))
+        buffer = _received[: max_bytes or _READ_SIZE]
         with _broken():
             size = self.transport.receive_into(buffer)
             if size != WOULD_BLOCK:
+                data = bytes(buffer[:size])
                 await trio.lowlevel.cancel_shielded_checkpoint()
+                return data
             while size == WOULD_BLOCK:
                 await trio.lowlevel.wait_readable(self.transport.sock)
                 self._check_open()
                 size = self.transport.receive_into(buffer)
-        return bytes(buffer[:size])
+            return bytes(buffer[:size])
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         with self._only_sender():
@@ -183,6 +189,17 @@ async def linger(sock: socket.socket, timeout: float = 1.0) -> None:
                     return
         except OSError:
             return  # the peer is gone: nothing can overtake anything
+
+
+async def say_goodbye(stream: TransportStream, reply: bytes) -> None:
+    """A last reply, and a close that does not overtake it."""
+    with trio.move_on_after(1):
+        try:
+            await stream.send_all(reply)
+            await stream.send_eof()
+        except trio.BrokenResourceError:
+            return
+        await linger(stream.transport.sock)
 
 
 async def connect_tcp(host: str, port: int) -> socket.socket:

@@ -1,5 +1,6 @@
 """The listener for agents, as konnectivity's use it: who may join, and how they are sent away."""
 
+import contextlib
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
@@ -288,6 +289,49 @@ async def test_with_a_client_ca_it_does(world: World) -> None:
     with pytest.raises((ssl.SSLError, ConnectionError)):
         await peer.receive_some()
     await trio.aclose_forcefully(peer.stream)
+
+
+async def test_a_connection_that_never_becomes_an_agent_is_closed(
+    pki: Path, tmp_path: Path
+) -> None:
+    async with open_server(pki, tmp_path, head_timeout=0.1) as world:
+        host, port = world.tunnel_address.rsplit(":", 1)
+        peer = await open_tls((host, int(port)), world.pki, context=agent_context(world.pki))
+        await peer.send_all(
+            b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+        )
+        with trio.fail_after(10), contextlib.suppress(ConnectionError):
+            await receive_all(peer)
+        await trio.aclose_forcefully(peer.stream)
+
+
+async def test_an_agent_stays_longer_than_it_may_take_to_come(pki: Path, tmp_path: Path) -> None:
+    async with (
+        open_server(pki, tmp_path, head_timeout=0.2) as world,
+        open_agents(world) as client,
+    ):
+        await greeted(await client.connect_agent("demo"))
+        await world.until(world.server.agents)
+        host, port = world.tunnel_address.rsplit(":", 1)
+        second = await open_tls((host, int(port)), world.pki, context=agent_context(world.pki))
+        with trio.fail_after(10), contextlib.suppress(ConnectionError):
+            await receive_all(second)  # closed for being late; the first is as late by now
+        assert world.server.agents()
+        await trio.aclose_forcefully(second.stream)
+
+
+async def test_of_too_many_that_are_no_agents_yet_the_oldest_goes(
+    pki: Path, tmp_path: Path
+) -> None:
+    async with open_server(pki, tmp_path, max_handshakes=2) as world:
+        host, port = world.tunnel_address.rsplit(":", 1)
+        peers = [await trio.open_tcp_stream(host, int(port)) for _ in range(2)]
+        async with open_agents(world) as client:
+            with trio.fail_after(10):
+                assert await peers[0].receive_some(100) == b""
+            await greeted(await client.connect_agent("demo"))
+        for peer in peers:
+            await peer.aclose()
 
 
 # -- which agent ------------------------------------------------------------------------------
