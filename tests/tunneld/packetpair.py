@@ -258,6 +258,18 @@ class Other:
             self.ends = False
             self.channel.finish()
 
+    @property
+    def carried(self) -> int:
+        return len(self.got) - self.untaken
+
+    @property
+    def backlog(self) -> int:
+        return self.untaken
+
+    @property
+    def waits(self) -> bool:
+        return bool(self.untaken)
+
     def push(self, octets: bytes = b"", *, end: bool = False) -> None:
         """As a stream: at once."""
         self.channel.deliver(memoryview(octets), end)

@@ -70,6 +70,18 @@ class MemoryEnd:
     def abort(self) -> None:
         self.state = "aborted"
 
+    @property
+    def carried(self) -> int:
+        return len(self.got)
+
+    @property
+    def backlog(self) -> int:
+        return 0
+
+    @property
+    def waits(self) -> bool:
+        return self.waiting is not None
+
     # -- by the test --------------------------------------------------------------------------
 
     def push(self, octets: bytes, *, end: bool = False) -> None:
