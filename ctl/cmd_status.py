@@ -21,6 +21,9 @@ def command(app: App) -> None:
     print_line(f"tunneld {status.get('version')}, pid {status.get('pid')}, up {age}")
     print_line(f"control socket   {status.get('control')}")
     print_line(f"state directory  {status.get('state')}")
+    for problem in status.get("not_reloaded", []):
+        print_line("")
+        print_line(str(problem), "red")
     roles = rows_of(status, "roles")
     if roles:
         print_line("")

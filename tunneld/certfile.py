@@ -15,6 +15,8 @@ Use: TypeAlias = Literal["cert", "ca", "crl"]
 """What a file is there for: our own certificate, whom we trust, whom we trust no more."""
 
 _CRL = re.compile(PEM_CRL + rb".*?-----END X509 CRL-----", re.DOTALL)
+_SERIAL = 8
+"""Digits of a serial number that are enough to tell two apart."""
 _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
@@ -45,7 +47,7 @@ class Fact:
         until = "for ever" if self.not_after == _NEVER else f"until {self.not_after:%Y-%m-%d %H:%M}"
         if self.use == "crl":
             return f"{self.revoked} revoked of {self.subject!r}, good {until}"
-        return f"{self.subject!r} serial {self.serial:x} {until}"
+        return f"{self.subject!r} serial {f'{self.serial:x}'[:_SERIAL]}… {until}"
 
 
 def certificate_facts(file: str, use: Use, data: bytes) -> list[Fact]:

@@ -180,6 +180,20 @@ def cleanup(name: str | None, control: str | None, state: str | None) -> None:
         click.echo("nothing to clean up")
 
 
+@cli.command("man-pages")
+@click.argument("directory", type=click.Path(file_okay=False, path_type=Path), metavar="DIR")
+def man_pages(directory: Path) -> None:
+    """Write the manual pages below DIR, such as /usr/local/share/man."""
+    from tunneld.manpages import install
+
+    try:
+        number = install(directory)
+    except OSError as exc:
+        text = f"cannot write {exc.filename or directory}: {exc.strerror}"
+        raise ControlError("failed", text, "choose a directory of yours, or be root") from exc
+    click.echo(f"{number} manual pages written below {directory}")
+
+
 def _control(option: str | None) -> Path:
     try:
         return control_path(option)
@@ -229,7 +243,8 @@ def _run_daemon(
 
     try:
         roles = load_config(config) if config else Config()
-        settings = Settings(control, state, roles, detached=detached, **service)
+        file = config and config.absolute()
+        settings = Settings(control, state, roles, detached=detached, file=file, **service)
         run(settings, ready)
     except ConfigError as exc:
         error = ControlError("failed", f"bad configuration\n{exc}", "see: tunneld check-config")

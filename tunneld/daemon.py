@@ -31,6 +31,8 @@ from tunneld.methods import Facts, Methods
 from tunneld.namespaces import way_into
 from tunneld.notify import Notifier
 from tunneld.places import LABS, LOG_FILE, lock_paths, socket_lock_path
+from tunneld.reloader import Reloader
+from tunneld.reloading import Hangups, reload_on_change, reload_on_hangup
 from tunneld.role import RoleState
 from tunneld.rolerunner import drain_timeout
 from tunneld.roster import Entry, Roster
@@ -69,6 +71,8 @@ class Settings:
     notifier: Notifier = field(default_factory=Notifier)
     refused: Sequence[str] = ()
     """What was wrong with sockets that it was started with."""
+    file: Path | None = None
+    """Where the configuration was read from; absolute."""
 
 
 Ready = Callable[[Sequence[str]], None]
@@ -185,8 +189,9 @@ async def serve(settings: Settings, sock: socket.socket, output: Sink, ready: Re
     roster = Roster(logs)
     premises = Premises(state_dir=settings.state, report=roster.report, log_line=keep)
     stop = trio.Event()
+    hangup = Hangups()
     async with trio.open_nursery() as daemon:
-        await daemon.start(_heed_signals, stop, daemon.cancel_scope)
+        await daemon.start(_heed_signals, stop, hangup, daemon.cancel_scope)
         log.info("daemon started", pid=os.getpid(), version=__version__)
         enter = partial(way_into, settings.state / LABS)
         async with (
@@ -194,7 +199,8 @@ async def serve(settings: Settings, sock: socket.socket, output: Sink, ready: Re
             open_labs(settings.state / LABS, supervisor) as labs,
         ):
             facts = Facts(os.getpid(), settings.control, settings.state, time.time())
-            methods = Methods(facts, supervisor, labs, logs, stop.set)
+            reloader = Reloader(supervisor, settings.file, settings.config, settings.state)
+            methods = Methods(facts, supervisor, labs, logs, stop.set, reloader)
             server = ControlServer(methods.table(), f"tunneld {__version__}")
             async with trio.open_nursery() as control:
                 listener = trio.SocketListener(trio.socket.from_stdlib_socket(sock))
@@ -205,6 +211,8 @@ async def serve(settings: Settings, sock: socket.socket, output: Sink, ready: Re
                 notifier = settings.notifier
                 control.start_soon(_show_status, notifier, roster)
                 await notifier.ready()
+                control.start_soon(reload_on_hangup, reloader, hangup)
+                control.start_soon(reload_on_change, reloader)
                 control.start_soon(notifier.watch, supervisor.alive)
                 await stop.wait()
                 log.info("daemon drains")
@@ -257,6 +265,7 @@ def _drain_patience(roster: Roster) -> float:
 
 async def _heed_signals(
     stop: trio.Event,
+    hangup: Hangups,
     everything: trio.CancelScope,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -265,7 +274,7 @@ async def _heed_signals(
         async for number in signals:
             name = signal.Signals(number).name
             if number == signal.SIGHUP:
-                log.info("signal ignored: reloading is not supported, restart instead", signal=name)
+                hangup.tell()
             elif stop.is_set():
                 log.warning("daemon stops at once", signal=name)
                 everything.cancel()

@@ -15,9 +15,12 @@ from msgspec import Meta, Struct
 from ctl.address import MAX_HOST, MAX_PORT
 from ctl.messages import Message
 from tunneld import __version__
+from tunneld.configdiff import Change
+from tunneld.dialmethods import DialMethods
 from tunneld.labs import Labs
 from tunneld.logbook import LINES, LogBook, LogRecord, record
 from tunneld.namespaces import way_into
+from tunneld.reloader import Reloader
 from tunneld.request import Method, Nothing, Reply, Request
 from tunneld.roster import Entry
 from tunneld.supervisor import Supervisor
@@ -25,6 +28,12 @@ from tunneld.supervisor import Supervisor
 
 class _Params(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Base of all parameters."""
+
+
+class Reload(_Params, frozen=True, kw_only=True):
+    """``reload``."""
+
+    check: bool = False
 
 
 class RoleName(_Params, frozen=True, kw_only=True):
@@ -90,6 +99,7 @@ class Methods:
         labs: Labs,
         logs: LogBook,
         stop: Callable[[], None],
+        reloader: Reloader,
     ) -> None:
         """``stop`` begins the end of the daemon."""
         self._facts = facts
@@ -97,12 +107,15 @@ class Methods:
         self._labs = labs
         self._logs = logs
         self._stop = stop
+        self._reloader = reloader
 
     def table(self) -> dict[str, Method]:
         """Methods by name."""
         return {
+            **DialMethods(self._supervisor).table(),
             "status": Method(Nothing, self.status),
             "stop": Method(Nothing, self.stop),
+            "reload": Method(Reload, self.reload, Reply.STREAM),
             "role.list": Method(Nothing, self.role_list),
             "role.config": Method(Nothing, self.role_config),
             "role.start": Method(RoleName, partial(self._change, self._supervisor.start)),
@@ -129,11 +142,23 @@ class Methods:
             "control": str(facts.control),
             "state": str(facts.state),
             "roles": self._rows(),
+            "not_reloaded": list(self._reloader.problems.values()),
         }
 
     async def stop(self, _: Nothing, request: Request) -> Message:
         request.after_reply.append(self._stop)
         return {}
+
+    async def reload(self, params: Reload, request: Request) -> Message:
+        async def tell(change: Change) -> None:
+            await request.item(change.to_map())
+
+        if not params.check:
+            return {"changes": len(await self._reloader.reload(tell)), "applied": True}
+        changes = await self._reloader.plan()
+        for change in changes:
+            await tell(change)
+        return {"changes": len(changes), "applied": False}
 
     async def role_list(self, _: Nothing, request: Request) -> Message:
         return {"roles": self._rows()}

@@ -278,11 +278,11 @@ def test_a_daemon_in_the_foreground_logs_and_ends_by_a_signal(site: Site) -> Non
         f"tunneld is ready: pid {process.pid}, control socket {site.control}\n"
     )
     process.send_signal(signal.SIGHUP)
-    until(lambda: "signal ignored" in site.log())
+    until(lambda: "reloaded changes=0" in site.log())
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0
-    for event in ("daemon started", "role started role=echo", "signal ignored", "daemon stopped"):
+    for event in ("daemon started", "role started role=echo", "reloaded changes=0", "daemon stopped"):
         assert event in err
     assert err == site.log()
     assert site.files() == []

@@ -15,13 +15,14 @@ from tests.tunneld.control_client import ControlClient
 from tests.tunneld.fakes import Script
 from tests.tunneld.policies import OPEN_SERVER
 from tunneld import __version__
-from tunneld.config import EchoConfig, Frontend, ServerConfig, TunnelListener, parse_roles
+from tunneld.config import Config, EchoConfig, Frontend, ServerConfig, TunnelListener, parse_roles
 from tunneld.control import ControlServer
 from tunneld.factories import Factories
 from tunneld.labs import open_labs
 from tunneld.logbook import LINES, LogBook, record
 from tunneld.methods import Facts, Methods
 from tunneld.namespaces import way_into
+from tunneld.reloader import Reloader
 from tunneld.roster import Roster
 from tunneld.socketfile import control_socket
 from tunneld.supervisor import Supervisor, open_supervisor
@@ -65,7 +66,8 @@ async def world(tmp_path: Path, nursery: trio.Nursery) -> AsyncIterator[World]:
         ):
             world = World(path, supervisor, logs, script)
             facts = Facts(os.getpid(), path, tmp_path, 12.5)
-            methods = Methods(facts, supervisor, labs, logs, world.stopped.set)
+            reloader = Reloader(supervisor, None, Config(), tmp_path)
+            methods = Methods(facts, supervisor, labs, logs, world.stopped.set, reloader)
             server = ControlServer(methods.table(), "test")
             async with trio.open_nursery() as serving:
                 listener = trio.SocketListener(trio.socket.from_stdlib_socket(sock))
@@ -103,6 +105,7 @@ async def test_the_status_has_facts_and_roles(client: ControlClient, tmp_path: P
         "since": 12.5,
         "control": str(tmp_path / "control.sock"),
         "state": str(tmp_path),
+        "not_reloaded": [],
     }
     assert [(role["name"], role["kind"], role["state"]) for role in roles] == [
         ("edge", "server", "ready"),
