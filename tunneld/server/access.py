@@ -3,9 +3,11 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tunneld.config import ServerConfig
+from tunneld.config import Frontend, ServerConfig
 from tunneld.role import RoleError
 from tunneld.secretsfile import SecretsError, SecretsFile
+from tunneld.server.gate import Gate
+from tunneld.server.verifier import Guard, Verifier
 
 
 class Access:
@@ -19,6 +21,8 @@ class Access:
         self._path = path
         self.files: dict[str, SecretsFile] = {}
         """By the name that the configuration has for them."""
+        self._verifiers: dict[str, Verifier] = {}
+        self._guard = Guard()
 
     def load(self, config: ServerConfig) -> None:
         """Read the files, before anything is served.
@@ -36,8 +40,14 @@ class Access:
         """The file of that name; None for ""."""
         return self.files[name] if name else None
 
+    def gate(self, frontend: Frontend) -> Gate:
+        """Who may use a frontend."""
+        name = frontend.secrets
+        if name and name not in self._verifiers:
+            self._verifiers[name] = Verifier(self.files[name], self._guard)
+        return Gate(frontend, self._verifiers.get(name))
+
 
 def _names(config: ServerConfig) -> Iterator[str]:
-    for listener in (config.tunnel, *config.frontends):
-        if listener.secrets:
-            yield listener.secrets
+    names = [config.tunnel.secrets, *(frontend.secrets for frontend in config.frontends)]
+    yield from filter(None, names)

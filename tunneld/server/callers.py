@@ -28,19 +28,20 @@ def caller_of(transport: Transport, address: str) -> Caller:
             name = ""
         return Caller(f"cert:{name}" if name else ANONYMOUS, address)
     if transport.sock.family == socket.AF_UNIX:
-        return Caller(f"user:{_user_of(transport.sock)}", address)
+        return Caller(f"user:{_user_name(user_id_of(transport.sock))}", address)
     return Caller(ANONYMOUS, address)
 
 
-def _user_of(sock: socket.socket) -> str:
-    """The user at the other end of a UNIX socket, by number if it has no name here."""
+def user_id_of(sock: socket.socket) -> int:
+    """The user at the other end of a UNIX socket."""
     octets = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    _, uid, _ = _CREDENTIALS.unpack(octets)
-    return _user_name(uid)
+    uid: int = _CREDENTIALS.unpack(octets)[1]
+    return uid
 
 
 @lru_cache(1024)
 def _user_name(uid: int) -> str:
+    """Its number, if it has no name here."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:

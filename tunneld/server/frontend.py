@@ -1,12 +1,14 @@
 """A frontend: takes a client's connection, finds out what it speaks, and serves it.
 
-TLS with client certificates, or a UNIX socket. HTTP/1.1 CONNECT and HTTP/2 share the port, unless
-the configuration allows one alone; a client's first octets tell them apart, whatever its ALPN says.
+TLS, a UNIX socket, or plain TCP on loopback. HTTP/1.1 CONNECT, HTTP/2 and SOCKS5 share the port,
+unless the configuration allows one alone; a client's first octets tell them apart, whatever its
+ALPN says.
 """
 
 import socket
 import ssl
 from collections.abc import Collection
+from http import HTTPStatus
 
 import structlog
 import trio
@@ -15,25 +17,24 @@ from frames.frame import PREFACE
 from tunneld.accepting import peer_of
 from tunneld.caller import Caller
 from tunneld.config import ServerConfig
-from tunneld.conns import Conn
 from tunneld.dialing import DialError
 from tunneld.handshakes import CrowdedOutError, Handshakes
-from tunneld.reactor import Reactor
-from tunneld.relay import DialledEnd, Relay
 from tunneld.server import http1
-from tunneld.server.callers import caller_of
-from tunneld.server.dialer import Dialer
-from tunneld.server.hold import FirstByteHold
+from tunneld.server.clientdial import ClientDials
+from tunneld.server.credentials import Credentials, parse_credentials
+from tunneld.server.gate import ForbiddenError, Gate, Visitor
 from tunneld.server.http2 import Http2Frontend
+from tunneld.server.preamble import PROXY_PROTOCOL, VERSION_2, WRONG_VERSION, proxy_header
 from tunneld.server.servertls import Current
-from tunneld.server.watch import watching
-from tunneld.socketend import SocketEnd
+from tunneld.server.socks import SocksNegotiation, is_socks, serve_socks
+from tunneld.server.verifier import UnauthorizedError
+from tunneld.socks5 import SocksError
 from tunneld.telemetry import ServerTelemetry
 from tunneld.tlscontext import refusal
 from tunneld.tlspeers import TlsPeers
 from tunneld.transport.base import Transport
 from tunneld.transport.plain import PlainTransport
-from tunneld.transport.stream import TransportStream, handshake, linger
+from tunneld.transport.stream import TransportStream, handshake, linger, say_goodbye
 from tunneld.transport.tls import TlsTransport
 
 log = structlog.get_logger(__name__)
@@ -52,6 +53,7 @@ class FrontendServer:
     Args:
       name: of the server, for ``Proxy-Status``.
       speaks: `HTTP1`, `HTTP2` or both.
+      socks: whether SOCKS5 is served besides.
       head_timeout: seconds for the TLS handshake with the first request head, and for each
         later one.
       max_handshakes: clients that have not asked for anything yet, at once.
@@ -60,25 +62,23 @@ class FrontendServer:
 
     def __init__(
         self,
-        reactor: Reactor,
-        dialer: Dialer,
-        hold: FirstByteHold,
+        dials: ClientDials,
         http2: Http2Frontend,
         telemetry: ServerTelemetry,
         name: str,
         *,
         speaks: Collection[str],
+        socks: bool,
         head_timeout: float,
         max_handshakes: int,
         as_upstream: bool,
     ) -> None:
-        self._reactor = reactor
-        self._dialer = dialer
-        self._hold = hold
+        self._dials = dials
         self._http2 = http2
         self._telemetry = telemetry
         self._name = name
         self._speaks = speaks
+        self._socks = socks
         self._head_timeout = head_timeout
         self._as_upstream = as_upstream
         self._draining = False
@@ -98,10 +98,11 @@ class FrontendServer:
         self._handshakes.end_all()
         self._http2.drain()
 
-    async def serve(self, current: Current | None, sock: socket.socket) -> None:
+    async def serve(self, gate: Gate, current: Current | None, sock: socket.socket) -> None:
         """Serve one connection to its end.
 
         Args:
+          gate: who may use the frontend.
           current: gives the TLS context of the moment; None of a plain frontend.
         """
         peer = peer_of(sock)
@@ -111,7 +112,7 @@ class FrontendServer:
         stream = TransportStream(transport)
         try:
             with self.peers.present(transport):
-                await self._serve(stream, peer)
+                await self._serve(gate, stream, peer)
         except trio.TooSlowError:
             log.info("client closed: no request in time", client=peer)
         except CrowdedOutError:
@@ -123,74 +124,91 @@ class FrontendServer:
             log.info("client lost", client=peer, error=str(exc.__cause__ or exc))
         except http1.BadRequestError as exc:
             log.info("bad request", client=peer, error=str(exc))
-            await _say_goodbye(stream, exc.reply)
+            await say_goodbye(stream, exc.reply)
+        except SocksError as exc:
+            log.info("client refused", client=peer, error=f"SOCKS: {exc}")
+            await say_goodbye(stream, exc.reply)
+        except ForbiddenError as exc:
+            log.warning("client refused", client=peer, error=str(exc))
+            await say_goodbye(stream, http1.reply(HTTPStatus.FORBIDDEN, f"{exc}\n"))
         except Exception:  # a bug: it ends this client alone
             log.exception("client failed", client=peer)
         finally:
             stream.close()
 
-    async def _serve(self, stream: TransportStream, peer: str) -> None:
+    async def _serve(self, gate: Gate, stream: TransportStream, peer: str) -> None:
+        wanted = head = None
         with self._handshakes.hurry(stream.transport.sock, self._head_timeout):
             if isinstance(stream.transport, TlsTransport):
                 await handshake(stream.transport)
             octets = await _first_octets(stream)
+            visitor = gate.visitor(stream.transport, peer)
             http2 = octets.startswith(_SIGN)
-            self._check_version(http2)
-            head = None if http2 else await _read_head(stream, octets)
-        caller = caller_of(stream.transport, peer)
-        if http2 and not self._draining:
+            if self._socks and is_socks(octets):
+                wanted = await SocksNegotiation(stream, visitor, octets).run()
+            else:
+                self._check_version(http2)
+                head = None if http2 else await _read_head(stream, octets)
+        if wanted is not None and not self._draining:
+            await serve_socks(self._dials, stream, *wanted)
+        elif http2 and not self._draining:
             stream.unread(octets)
-            await self._http2.serve(stream, caller)
+            await self._http2.serve(stream, visitor)
         elif head is not None:
-            await self._http1(stream, caller, head)
+            await self._http1(stream, visitor, head)
 
     def _check_version(self, http2: bool) -> None:
         if (HTTP2 if http2 else HTTP1) not in self._speaks:
             raise http1.wrong_version(http2)
 
-    async def _http1(self, stream: TransportStream, caller: Caller, first: http1.Head) -> None:
+    async def _http1(self, stream: TransportStream, visitor: Visitor, first: http1.Head) -> None:
         head: http1.Head | None = first
         while head is not None and not self._draining:
-            if head.method == b"CONNECT":
-                await self._connect(stream, caller, head.target)
-                return
+            if head.method != b"CONNECT":
+                reply = http1.not_connect(head)
+            else:
+                try:
+                    caller = await visitor.identify(_credentials_of(head))
+                except UnauthorizedError as exc:
+                    log.info("client refused", client=visitor.caller.address, error=str(exc))
+                    reply = http1.unauthorized(exc, keep_alive=head.keep_alive)
+                else:
+                    await self._connect(stream, visitor, caller, head)
+                    return
             if not head.keep_alive:
-                await _say_goodbye(stream, http1.not_connect(head))
+                await say_goodbye(stream, reply)
                 return
             with self._handshakes.hurry(stream.transport.sock, self._head_timeout):
-                await stream.send_all(http1.not_connect(head))
+                await stream.send_all(reply)
                 head = await _read_head(stream)
 
-    async def _connect(self, stream: TransportStream, caller: Caller, authority: str) -> None:
+    async def _connect(
+        self, stream: TransportStream, visitor: Visitor, caller: Caller, head: http1.Head
+    ) -> None:
+        asked = head.headers.get(PROXY_PROTOCOL)
+        if asked not in (None, VERSION_2):
+            raise http1.bad(WRONG_VERSION)
+        preamble = proxy_header(visitor.transport, head.target) if asked else None
         self._telemetry.http_connections += 1
         try:
-            await self._dial(stream, caller, authority)
+            await self._dials.connect(
+                stream,
+                caller,
+                head.target,
+                http1.ESTABLISHED,
+                entry="HTTP/1.1 CONNECT",
+                preamble=preamble,
+            )
+        except DialError as exc:
+            reply = http1.failed(exc, self._name, as_upstream=self._as_upstream)
+            await say_goodbye(stream, reply)
         finally:
             self._telemetry.http_connections -= 1
 
-    async def _dial(self, stream: TransportStream, caller: Caller, authority: str) -> None:
-        with watching(self._reactor, stream) as watch:
 
-            async def carry(end: DialledEnd, conn: Conn) -> None:
-                watch.stop()
-                await self._carry(stream, end, conn)
-
-            try:
-                await self._dialer.connect(caller, authority, carry)
-            except DialError as exc:
-                watch.stop()
-                reply = http1.failed(exc, self._name, as_upstream=self._as_upstream)
-                await _say_goodbye(stream, reply)
-
-    async def _carry(self, stream: TransportStream, end: DialledEnd, conn: Conn) -> None:
-        early = stream.take_early()
-        self._hold.hold(end, len(early))
-        await stream.send_all(http1.ESTABLISHED)
-        client = SocketEnd(self._reactor, stream.detach(), "client", early)
-        conn.octets = lambda: (client.read, client.written)
-        self._hold.begin(end, stream.transport.sock)
-        conn.relay = relay = Relay(client, end)
-        await relay.run()
+def _credentials_of(head: http1.Head) -> Credentials | None:
+    value = head.headers.get(b"proxy-authorization")
+    return None if value is None else parse_credentials([value])
 
 
 async def _first_octets(stream: TransportStream) -> bytes:
@@ -217,14 +235,3 @@ async def _read_head(stream: TransportStream, octets: bytes = b"") -> http1.Head
     head, behind = found
     stream.unread(behind)
     return head
-
-
-async def _say_goodbye(stream: TransportStream, reply: bytes) -> None:
-    """A last reply, and a close that does not overtake it."""
-    with trio.move_on_after(1):
-        try:
-            await stream.send_all(reply)
-            await stream.send_eof()
-        except trio.BrokenResourceError:
-            return
-        await linger(stream.transport.sock)

@@ -5,12 +5,15 @@ The replies are konnectivity's where both have one, so that its clients match th
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from http import HTTPStatus
 
 import h11
 
 from tunneld.dialing import AGENT_TIMEOUT, NO_AGENT, TUNNEL_LOST, DialError
+from tunneld.server.credentials import CHALLENGE
+from tunneld.server.verifier import UnauthorizedError
 
 MAX_HEAD = 64 * 1024
 """Octets of a request head."""
@@ -50,6 +53,8 @@ class Head:
     target: str
     """The authority of a CONNECT: ``host:port``, whatever the Host header says."""
     keep_alive: bool
+    headers: Mapping[bytes, bytes] = field(default_factory=dict, compare=False, repr=False)
+    """By name in lower case; the last value of each. Secrets may be among them."""
 
 
 class HeadReader:
@@ -70,7 +75,7 @@ class HeadReader:
         if self._in_first_line:
             line, newline, _ = octets.partition(b"\n")
             if not _LINE.fullmatch(line):
-                raise _bad("the first line holds octets that no HTTP request has")
+                raise bad("the first line holds octets that no HTTP request has")
             self._in_first_line = not newline
         searched = max(0, len(self._octets) - 2)
         self._octets += octets
@@ -98,9 +103,9 @@ def parse_head(octets: bytes) -> Head:
         connection.receive_data(octets)
         event = connection.next_event()
     except h11.RemoteProtocolError as exc:
-        raise _bad(str(exc)) from exc
+        raise bad(str(exc)) from exc
     if not isinstance(event, h11.Request):
-        raise _bad("not a request")
+        raise bad("not a request")
     headers = dict(event.headers)
     target = event.target.decode("latin-1")
     if event.method == b"CONNECT":
@@ -108,10 +113,10 @@ def parse_head(octets: bytes) -> Head:
         if target.startswith("/"):
             target = headers[b"host"].decode("latin-1")
         if _ODD_PORT.search(target):
-            raise _bad("the port is not a number")
+            raise bad("the port is not a number")
     close = b"close" in headers.get(b"connection", b"").lower() or event.http_version < b"1.1"
     has_body = b"content-length" in headers or b"transfer-encoding" in headers
-    return Head(event.method, target, keep_alive=not close and not has_body)
+    return Head(event.method, target, keep_alive=not close and not has_body, headers=headers)
 
 
 def reply(
@@ -152,6 +157,16 @@ def not_connect(head: Head) -> bytes:
     return octets.removesuffix(body.encode()) if head.method == b"HEAD" else octets
 
 
+def unauthorized(error: UnauthorizedError, *, keep_alive: bool) -> bytes:
+    """For a client that has not shown who it is, or has guessed too often."""
+    headers: tuple[str, ...] = (f"Proxy-Authenticate: {CHALLENGE}",)
+    status = HTTPStatus.PROXY_AUTHENTICATION_REQUIRED
+    if error.retry_after:
+        headers = (f"Retry-After: {error.retry_after}",)
+        status = HTTPStatus.TOO_MANY_REQUESTS
+    return reply(status, f"{error}\n", keep_alive=keep_alive, headers=headers)
+
+
 def failed(error: DialError, server_name: str, *, as_upstream: bool = False) -> bytes:
     """For a dial that failed: its text verbatim, and why in ``Proxy-Status`` (RFC 9209).
 
@@ -165,5 +180,6 @@ def failed(error: DialError, server_name: str, *, as_upstream: bool = False) -> 
     return reply(status, body, headers=(proxy_status,))
 
 
-def _bad(why: str) -> BadRequestError:
+def bad(why: str) -> BadRequestError:
+    """400."""
     return BadRequestError(HTTPStatus.BAD_REQUEST, f"400 Bad Request: {why}")

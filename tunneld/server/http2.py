@@ -8,15 +8,21 @@ import structlog
 import trio
 
 from frames import Headers, Limits, Role
+from frames.grpc import GrpcError, Request, Status
 from tunneld.caller import Caller
 from tunneld.config import ServerConfig
 from tunneld.conns import Conn
 from tunneld.dialing import DialError
 from tunneld.reactor import Reactor
 from tunneld.relay import DialledEnd, Relay
+from tunneld.server.clientdial import Preamble
+from tunneld.server.credentials import CHALLENGE, parse_credentials
 from tunneld.server.dialer import Dialer
+from tunneld.server.gate import Visitor
 from tunneld.server.grpcserver import GrpcServer, is_call
+from tunneld.server.preamble import PROXY_PROTOCOL, VERSION_2, WRONG_VERSION, proxy_header
 from tunneld.server.proxyservice import ProxyService
+from tunneld.server.verifier import UnauthorizedError
 from tunneld.session import Session, SessionError
 from tunneld.streamend import StreamEnd
 from tunneld.transport.stream import TransportStream
@@ -63,17 +69,17 @@ class Http2Frontend:
         for session in list(self._sessions):
             session.drain()
 
-    async def serve(self, stream: TransportStream, caller: Caller) -> None:
+    async def serve(self, stream: TransportStream, visitor: Visitor) -> None:
         """Serve one client to its end; ``stream`` is given up."""
         early = stream.take_early()
-        calls = GrpcServer("ProxyService", "Proxy", partial(self._proxy.serve, caller))
+        calls = GrpcServer("ProxyService", "Proxy", partial(self._call, visitor))
         async with trio.open_nursery() as requests:  # relays end with the session, or soon after
 
             def on_request(end: StreamEnd, headers: Headers) -> None:
                 if not self._connects or is_call(headers):
                     requests.start_soon(calls.serve, end, headers)
                 else:
-                    requests.start_soon(self._request, caller, end, headers)
+                    requests.start_soon(self._request, visitor, end, headers)
 
             session = Session(
                 self._reactor,
@@ -88,29 +94,56 @@ class Http2Frontend:
             try:
                 await session.run(early)
             except SessionError as exc:
-                log.debug("client lost", client=str(caller), error=str(exc))
+                log.debug("client lost", client=str(visitor.caller), error=str(exc))
             finally:
                 self._sessions.discard(session)
 
-    async def _request(self, caller: Caller, front: StreamEnd, headers: Headers) -> None:
+    async def _call(self, visitor: Visitor, end: StreamEnd, request: Request) -> None:
+        """A gRPC call; its metadata has no name of a proxy's own for what all proxies ask for."""
+        metadata = request.metadata
+        shown = metadata.get(b"proxy-authorization") or metadata.get(b"authorization", [])
+        try:
+            caller = await visitor.identify(parse_credentials(shown))
+        except UnauthorizedError as exc:
+            log.info("client refused", client=visitor.caller.address, error=str(exc))
+            raise GrpcError(Status.UNAUTHENTICATED, str(exc)) from exc
+        await self._proxy.serve(caller, end, request)
+
+    async def _request(self, visitor: Visitor, front: StreamEnd, headers: Headers) -> None:
         fields = dict(headers)
         if fields[b":method"] != b"CONNECT" or b":protocol" in fields:
             status = HTTPStatus.METHOD_NOT_ALLOWED
             extra = [(b"allow", b"CONNECT")]
             front.reply(status, "this proxy only supports CONNECT passthrough\n", extra)
             return
+        asked = fields.get(PROXY_PROTOCOL)
+        if asked not in (None, VERSION_2):
+            front.reply(HTTPStatus.BAD_REQUEST, f"{WRONG_VERSION}\n")
+            return
+        authority = fields[b":authority"].decode("latin-1")
+        preamble = proxy_header(visitor.transport, authority) if asked else None
+        value = fields.get(b"proxy-authorization")
+        credentials = None if value is None else parse_credentials([value])
         try:
-            await self._connect(caller, front, fields[b":authority"].decode("latin-1"))
+            caller = await visitor.identify(credentials)
+            await self._connect(caller, front, authority, preamble)
+        except UnauthorizedError as exc:
+            log.info("client refused", client=visitor.caller.address, error=str(exc))
+            _refuse(front, exc)
         except DialError as exc:
             value = exc.proxy_status(self._name).encode("latin-1", "replace")
             front.reply(exc.kind.status, str(exc), [(b"proxy-status", value)])
         except Exception:  # a bug: it ends this stream alone
-            log.exception("client failed", client=str(caller))
+            log.exception("client failed", client=str(visitor.caller))
             front.abort()
 
-    async def _connect(self, caller: Caller, front: StreamEnd, authority: str) -> None:
+    async def _connect(
+        self, caller: Caller, front: StreamEnd, authority: str, preamble: Preamble | None
+    ) -> None:
         async def carry(end: DialledEnd, conn: Conn) -> None:
             front.on_lost = None
+            if preamble is not None:
+                end.deliver(memoryview(preamble(conn)), False)
             if front.respond([(b":status", b"200")]):
                 conn.octets = lambda: (end.sent, front.sent)
                 conn.relay = relay = Relay(front, end)

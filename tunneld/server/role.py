@@ -24,6 +24,7 @@ from tunneld.rules import RuleError
 from tunneld.server.access import Access
 from tunneld.server.agents import ALPN, AgentServer
 from tunneld.server.chooser import Chooser
+from tunneld.server.clientdial import ClientDials
 from tunneld.server.dialer import Dialer
 from tunneld.server.frontend import HTTP1, HTTP2, FrontendServer
 from tunneld.server.hold import FirstByteHold
@@ -97,14 +98,14 @@ class ServerRole(Role):
             connect=config.mode == "any",
             keepalive=config.frontend_keepalive,
         )
+        self._dials = ClientDials(reactor, self._dialer, self._hold)
         return FrontendServer(
-            reactor,
-            self._dialer,
-            self._hold,
+            self._dials,
             http2,
             self.telemetry,
             name,
             speaks=_SPEAKS[config.mode],
+            socks=config.mode == "any",
             head_timeout=config.head_timeout,
             max_handshakes=config.max_handshakes,
             as_upstream=config.konnectivity_wording,
@@ -120,7 +121,12 @@ class ServerRole(Role):
         self._access.load(self._config)
         self.agent_server.secrets = self._access.get(self._config.tunnel.secrets)
         frontends: list[tuple[str, Handler]] = [
-            (frontend.listen, partial(self._frontends.serve, self._tls.frontend(index)))
+            (
+                frontend.listen,
+                partial(
+                    self._frontends.serve, self._access.gate(frontend), self._tls.frontend(index)
+                ),
+            )
             for index, frontend in enumerate(self._config.frontends)
         ]
         inner = self._tls.tunnel()

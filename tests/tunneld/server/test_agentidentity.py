@@ -91,13 +91,17 @@ async def test_the_token_does_not_travel(pki: Path, secrets: Path) -> None:
 
 
 async def test_with_both_a_certificate_will_do(pki: Path, secrets: Path) -> None:
-    options = {"cert": "agent/agent.crt", "key": "agent/agent.key", "token_path": ""}
+    options: dict[str, Any] = {
+        "cert": "agent/agent.crt",
+        "key": "agent/agent.key",
+        "token_path": "",
+    }
     async with world_of(pki, secrets, ca=True, agent=True, agent_id="", **options) as world:
         assert [row["id"] for row in world.server.agents()] == ["demo"]
 
 
 async def test_a_token_beside_a_certificate_adds_its_name(pki: Path, secrets: Path) -> None:
-    options = {"cert": "agent/agent.crt", "key": "agent/agent.key"}
+    options: dict[str, Any] = {"cert": "agent/agent.crt", "key": "agent/agent.key"}
     async with world_of(pki, secrets, ca=True, agent=True, **options) as world:
         assert [row["id"] for row in world.server.agents()] == ["home"]
 
@@ -127,7 +131,7 @@ async def test_a_token_that_is_removed_does_not_count_after_a_reload(
 async def test_a_certificate_of_another_ca_is_refused_all_the_same(
     pki: Path, secrets: Path
 ) -> None:
-    options = {"cert": "frontend/client.crt", "key": "frontend/client.key"}
+    options: dict[str, Any] = {"cert": "frontend/client.crt", "key": "frontend/client.key"}
     async with world_of(pki, secrets, ca=True, **options) as world:
         assert (await refusal(world)).startswith("TLS: ")
 

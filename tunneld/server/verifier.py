@@ -1,0 +1,118 @@
+"""Checks what clients show of secrets: tokens at once, passwords in threads, few at a time."""
+
+import hashlib
+import hmac
+import math
+import secrets
+from collections import OrderedDict
+
+import trio
+
+from tunneld.attempts import Attempts
+from tunneld.secret import PasswordHash
+from tunneld.secretsfile import SecretsFile
+from tunneld.server.credentials import Bearer, Credentials
+
+_KEPT = 1024
+_KEEP = 60.0
+"""Passwords that were right, and the seconds for which they need not be hashed again."""
+_THREADS = 2
+_MAX_WAITING = 64
+"""Passwords that are hashed at a time, and that wait for it."""
+_BUSY = 2.0
+"""Seconds after which to try again when there are more."""
+
+
+class UnauthorizedError(Exception):
+    """It is not known who the client is. The text is for it and the log, and holds no secret.
+
+    ``retry_after`` is the number of seconds to wait, where it has guessed too often; else 0.
+    """
+
+    def __init__(self, text: str, retry_after: int = 0) -> None:
+        super().__init__(text)
+        self.retry_after = retry_after
+
+
+class Guard:
+    """What all verifiers of a server share: threads, and who has guessed how often."""
+
+    def __init__(self) -> None:
+        self.attempts = Attempts()
+        self.threads = trio.CapacityLimiter(_THREADS)
+
+
+class Verifier:
+    """Checks credentials against one file of secrets."""
+
+    def __init__(self, known: SecretsFile, guard: Guard) -> None:
+        self._known = known
+        self._guard = guard
+        self._key = secrets.token_bytes(32)
+        self._right: OrderedDict[bytes, tuple[PasswordHash, float]] = OrderedDict()
+        """Digests of names and passwords that were right: for which hash, and until when."""
+
+    async def verify(self, credentials: Credentials, source: str) -> str:
+        """Whose secret it is.
+
+        Args:
+          source: where the client is, for `Attempts`.
+        Raises:
+          UnauthorizedError: nobody's, or it may not guess now.
+        """
+        if isinstance(credentials, Bearer):
+            name = self._known.check_token(credentials.token)
+        else:
+            name = self._known.check_token(credentials.password)
+            name = name if name == credentials.name else None
+        # A token is right or cannot be guessed, so that it counts however often others have tried.
+        if name is not None:
+            return name
+        wait = self._guard.attempts.begin(source, trio.current_time())
+        if isinstance(credentials, Bearer):
+            raise _too_often(wait) if wait else UnauthorizedError("the token is not known here")
+        return await self._verify_password(credentials.name, credentials.password, source, wait)
+
+    async def _verify_password(self, name: str, password: str, source: str, wait: float) -> str:
+        found = self._known.password_of(name)
+        digest = self._digest(name, password)
+        if found is None or not self._was_right(digest, found):
+            if wait:
+                raise _too_often(wait)
+            if found is None or not await self._matches(digest, found, password):
+                raise UnauthorizedError("user name or password is wrong")
+        if not wait:
+            self._guard.attempts.take_back(source, trio.current_time())
+        return name
+
+    async def _matches(self, digest: bytes, found: PasswordHash, password: str) -> bool:
+        threads = self._guard.threads
+        if threads.statistics().tasks_waiting >= _MAX_WAITING:
+            raise _too_often(_BUSY)
+        async with threads:
+            if self._was_right(digest, found):  # of a connection that came along with this one
+                return True
+            # Not abandoned when cancelled: whoever comes next has to wait for the processor.
+            own = trio.CapacityLimiter(1)
+            right = await trio.to_thread.run_sync(found.matches, password, limiter=own)
+        if right:
+            self._right[digest] = found, trio.current_time() + _KEEP
+            if len(self._right) > _KEPT:
+                self._right.popitem(last=False)
+        return right
+
+    def _was_right(self, digest: bytes, found: PasswordHash) -> bool:
+        """Whether it was lately, for the secret as it is now."""
+        known, until = self._right.get(digest, (None, -math.inf))
+        if known is found and trio.current_time() < until:
+            return True
+        self._right.pop(digest, None)
+        return False
+
+    def _digest(self, name: str, password: str) -> bytes:
+        text = f"{name}\0{password}".encode("utf-8", "surrogateescape")
+        return hmac.digest(self._key, hashlib.sha256(text).digest(), "sha256")
+
+
+def _too_often(wait: float) -> UnauthorizedError:
+    return UnauthorizedError("too many wrong secrets from this address", max(1, math.ceil(wait)))
