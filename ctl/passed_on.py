@@ -42,7 +42,9 @@ def _complete(
     return [CompletionItem(value, type=kind) for kind, comma, value in items if comma]
 
 
-class _PassedOn(click.Command):
+class PassedOn(click.Command):
+    """A command of `tunneld` under the same name."""
+
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem[str]]:
         """Called for options, which are the program's too."""
         return _complete(ctx, None, incomplete)
@@ -53,7 +55,7 @@ def passed_on(name: str, text: str) -> click.Command:
 
     @click.command(
         name,
-        cls=_PassedOn,
+        cls=PassedOn,
         context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
         add_help_option=False,
         help=text,

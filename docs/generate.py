@@ -1,11 +1,11 @@
-"""Writes what in docs/reference the programs know best themselves.
+"""Writes what in docs/reference the programs know best themselves, and the manual pages.
 
     python docs/generate.py            write it
     python docs/generate.py --check    exit with 1 if it is not what would be written
 
 commands.md as a whole, from click's parameters, not from its help texts, whose layout changes
 between versions; errors.md as a whole, from the catalogue of errors; and the tables of flags in
-proxy-programs.md, each between two comments.
+proxy-programs.md, each between two comments. What manual pages are made of: `manpages`.
 """
 
 import sys
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from manpages import PAGES, argument, kind, man_pages
 
 from ctl import catalogue
 from ctl.app import App
@@ -97,39 +98,20 @@ def _usage(name: str, command: click.Command) -> str:
     words = [name]
     if command.params:
         words.append("[OPTIONS]")
-    words += [_argument(param) for param in command.params if isinstance(param, click.Argument)]
+    words += [argument(param) for param in command.params if isinstance(param, click.Argument)]
     if isinstance(command, click.Group):
         words.append("COMMAND …")
     return " ".join(words)
 
 
-def _argument(param: click.Argument) -> str:
-    if param.nargs == -1 and not param.metavar:
-        return "[ARGUMENT...]"
-    metavar = param.metavar or _kind(param) or str(param.name).upper()
-    if param.required or metavar.startswith("["):
-        return metavar
-    return f"[{metavar}]"
-
-
 def _row(param: click.Option) -> str:
     flags = ", ".join(f"`{flag}`" for flag in sorted(param.opts, key=len))
-    value = "" if param.is_flag else param.metavar or _kind(param) or "TEXT"
+    value = "" if param.is_flag else param.metavar or kind(param) or "TEXT"
     default = ""
     if param.show_default and not param.is_flag and isinstance(param.default, str | int | float):
         default = f" Default: {param.default}."
     option = f"{flags} `{value}`" if value else flags
     return f"| {option} | {_prose(param.help or '')}{default} |".replace("`|", "`\\|")
-
-
-def _kind(param: click.Parameter) -> str:
-    if isinstance(param.type, click.Choice):
-        return "/".join(map(str, param.type.choices))
-    if isinstance(param.type, click.types.IntParamType | click.types.FloatParamType):
-        return "NUMBER"
-    if isinstance(param.type, click.Path):
-        return "PATH"
-    return ""
 
 
 def _prose(text: str) -> str:
@@ -212,14 +194,23 @@ def _default(each: Flag[Any]) -> str:
 def main() -> int:
     """Write the pages, or compare them."""
     stale = []
-    pages = ((COMMANDS, commands_page()), (ERRORS, errors_page()), (PROGRAMS, programs_page()))
-    for path, text in pages:
+    pages = {COMMANDS: commands_page(), ERRORS: errors_page(), PROGRAMS: programs_page()}
+    pages |= man_pages()
+    check = sys.argv[1:] == ["--check"]
+    for path, text in pages.items():
         if path.exists() and path.read_text("utf-8") == text:
             continue
-        if sys.argv[1:] != ["--check"]:
+        if check:
+            stale.append(path)
+        else:
+            path.parent.mkdir(exist_ok=True)
             path.write_text(text, "utf-8")
-            continue
-        stale.append(path)
+    for path in set(PAGES.glob("*")) - set(pages):  # of commands that are no more
+        if check:
+            stale.append(path)
+        else:
+            path.unlink()
+    for path in stale:
         print(f"{path} is not up to date; run: python docs/generate.py", file=sys.stderr)  # noqa: T201
     return 1 if stale else 0
 
