@@ -202,17 +202,6 @@ async def say_goodbye(stream: TransportStream, reply: bytes) -> None:
         await linger(stream.transport.sock)
 
 
-async def say_goodbye(stream: TransportStream, reply: bytes) -> None:
-    """A last reply, and a close that does not overtake it."""
-    with trio.move_on_after(1):
-        try:
-            await stream.send_all(reply)
-            await stream.send_eof()
-        except trio.BrokenResourceError:
-            return
-        await linger(stream.transport.sock)
-
-
 async def connect_tcp(host: str, port: int) -> socket.socket:
     """A connected non-blocking TCP socket, by whichever address of ``host`` answers first.
 
