@@ -198,7 +198,9 @@ async def serve(settings: Settings, sock: socket.socket, output: Sink, ready: Re
             open_supervisor(premises, enter, roster) as supervisor,
             open_labs(settings.state / LABS, supervisor) as labs,
         ):
-            facts = Facts(os.getpid(), settings.control, settings.state, time.time())
+            facts = Facts(
+                os.getpid(), settings.control, settings.state, time.time(), settings.file
+            )
             reloader = Reloader(supervisor, settings.file, settings.config, settings.state)
             methods = Methods(facts, supervisor, labs, logs, stop.set, reloader)
             server = ControlServer(methods.table(), f"tunneld {__version__}")
@@ -211,7 +213,7 @@ async def serve(settings: Settings, sock: socket.socket, output: Sink, ready: Re
                 notifier = settings.notifier
                 control.start_soon(_show_status, notifier, roster)
                 await notifier.ready()
-                control.start_soon(reload_on_hangup, reloader, hangup)
+                control.start_soon(reload_on_hangup, reloader, hangup, notifier)
                 control.start_soon(reload_on_change, reloader)
                 control.start_soon(notifier.watch, supervisor.alive)
                 await stop.wait()

@@ -6,6 +6,7 @@ import trio
 from ctl.messages import ControlError
 from tunneld.configdiff import Change
 from tunneld.filewatch import INTERVAL, FileWatch
+from tunneld.notify import Notifier
 from tunneld.reloader import CONFIG_FILE, Reloader
 
 log = structlog.get_logger(__name__)
@@ -27,12 +28,14 @@ class Hangups:
         self._told = trio.Event()
 
 
-async def reload_on_hangup(reloader: Reloader, hangups: Hangups) -> None:
-    """Reload at each SIGHUP, until cancelled."""
+async def reload_on_hangup(reloader: Reloader, hangups: Hangups, notifier: Notifier) -> None:
+    """Reload at each SIGHUP, and let the service manager know, until cancelled."""
     while True:
         await hangups.next()
         log.info("signal received", signal="SIGHUP")
+        await notifier.reloading()
         await _reload(reloader)
+        await notifier.ready()
 
 
 async def reload_on_change(reloader: Reloader) -> None:

@@ -141,6 +141,17 @@ def test_the_status_follows_the_roles(manager: Manager) -> None:
     assert manager.end()[0] == 0
 
 
+def test_a_reload_by_signal_is_told_from_its_begin_to_its_end(manager: Manager) -> None:
+    process = manager.start(echo("one", "127.0.0.1:0"))
+    manager.hear("STATUS=one: ready")
+    manager.heard.clear()
+    process.send_signal(signal.SIGHUP)
+    manager.hear("READY=1")
+    assert manager.heard[0] == "RELOADING=1"
+    assert manager.heard[1].startswith("MONOTONIC_USEC=")
+    assert manager.end()[0] == 0
+
+
 def test_a_watchdog_without_need_is_not_fed(manager: Manager) -> None:
     manager.start("")
     manager.hear("READY=1")
