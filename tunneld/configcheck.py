@@ -168,6 +168,9 @@ def _frontend_problems(frontend: Frontend, path: str) -> Iterator[Problem]:
     if frontend.listen.startswith(SYSTEMD) and not any(value for _, value in _tls_keys(frontend)):
         yield from secrets_problems(frontend.secrets, join(path, "secrets"))
         yield from users_problems(frontend.users, join(path, "users"))
+        if frontend.plain:
+            message = f"{frontend.listen} may be reached from elsewhere; listen on 127.0.0.1:PORT"
+            yield Problem(join(path, "plain"), message)
         return  # a UNIX socket perhaps: that is seen when it is there
     yield from _listener_problems(frontend.listen, join(path, "listen"))
     if frontend.users:

@@ -191,6 +191,10 @@ class Team:
             msgspec.structs.replace(each, listen=self._address(each.listen))
             for each in config.frontends
         )
+        forwards = tuple(
+            msgspec.structs.replace(each, listen=self._address(each.listen))
+            for each in config.forwards
+        )
         tunnel = msgspec.structs.replace(config.tunnel, listen=self._address(config.tunnel.listen))
         return msgspec.structs.replace(
             config,
@@ -199,6 +203,7 @@ class Team:
             server_id=server_id,
             server_count=config.server_count * self._size,
             frontends=frontends,
+            forwards=forwards,
             tunnel=tunnel,
         )
 
@@ -215,8 +220,8 @@ class Team:
         """
         if not isinstance(config, ServerConfig):
             return
-        for listen in (*(each.listen for each in config.frontends), config.tunnel.listen):
-            address = listen
+        for table in (*config.frontends, *config.forwards, config.tunnel):
+            address = listen = table.listen
             if address.startswith(UNIX):
                 address = f"{UNIX}{self._premises.state_dir / address.removeprefix(UNIX)}"
             taken = claim_listeners(address) if config.namespace is None else []

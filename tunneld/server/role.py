@@ -26,6 +26,7 @@ from tunneld.server.agents import ALPN, AgentServer
 from tunneld.server.chooser import Chooser
 from tunneld.server.clientdial import ClientDials
 from tunneld.server.dialer import Dialer
+from tunneld.server.forwards import ForwardServer
 from tunneld.server.frontend import HTTP1, HTTP2, FrontendServer
 from tunneld.server.hold import FirstByteHold
 from tunneld.server.http2 import Http2Frontend
@@ -129,6 +130,10 @@ class ServerRole(Role):
             )
             for index, frontend in enumerate(self._config.frontends)
         ]
+        forwards: list[tuple[str, Handler]] = [
+            (forward.listen, ForwardServer(forward, self._dials).serve)
+            for forward in self._config.forwards
+        ]
         inner = self._tls.tunnel()
         tunnels: list[tuple[str, Handler]] = [
             (self._config.tunnel.listen, partial(self.agent_server.serve, inner))
@@ -136,7 +141,7 @@ class ServerRole(Role):
         if self._config.websocket is not None:
             tunnels.append(self._websockets(self._config.websocket, inner))
         async with (
-            _listening(frontends, self._path, self._config.reuse_port) as for_clients,
+            _listening([*frontends, *forwards], self._path, self._config.reuse_port) as for_clients,
             _listening(tunnels, self._path, self._config.reuse_port) as for_agents,
             self._conns.watched(),
             trio.open_nursery() as nursery,
