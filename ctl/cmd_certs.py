@@ -2,4 +2,4 @@
 
 from ctl.passed_on import passed_on
 
-command = passed_on("certs", "Make, show and list certificates (init, issue, list, env).")
+command = passed_on("certs", "Make, show and list certificates (init, issue, renew, revoke, list, …).")

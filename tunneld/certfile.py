@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from tunneld.tlscontext import PEM_CRL
-
 if TYPE_CHECKING:  # the library takes its time, and a program may never ask
     from cryptography import x509
 
 Use: TypeAlias = Literal["cert", "ca", "crl"]
 """What a file is there for: our own certificate, whom we trust, whom we trust no more."""
 
+PEM_CRL = b"-----BEGIN X509 CRL-----"
+"""Begins a revocation list in PEM; what does not contain it is taken for DER."""
 _CRL = re.compile(PEM_CRL + rb".*?-----END X509 CRL-----", re.DOTALL)
 _SERIAL = 8
 """Digits of a serial number that are enough to tell two apart."""

@@ -7,7 +7,7 @@ ECDSA P-256 throughout. Each certificate carries what strict verifiers ask for (
 
 import ipaddress
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -24,6 +24,7 @@ CLIENT_URI = "spiffe://tunneld/client/"
 
 AUTHORITY_DAYS = 3650
 LEAF_DAYS = 365
+CRL_DAYS = 30
 _CLOCK_SKEW = timedelta(hours=1)
 """A certificate is valid this long before it was made: private networks have slow clocks."""
 
@@ -39,6 +40,8 @@ class Kind(StrEnum):
     SERVER = "server"
     CLIENT = "client"
     AGENT = "agent"
+    CRL = "crl"
+    """No certificate, but a list of those that are revoked."""
 
 
 class PkiError(Exception):
@@ -182,6 +185,36 @@ def issue(authority: Credential, request: Request, now: datetime) -> Credential:
         .add_extension(_authority_key_identifier(issuer), critical=False)
     )
     return Credential(builder.sign(authority.key, hashes.SHA256()), key)
+
+
+def make_crl(
+    authority: Credential, revoked: Mapping[int, datetime], number: int, now: datetime
+) -> x509.CertificateRevocationList:
+    """A revocation list, good for `CRL_DAYS` days.
+
+    Args:
+      revoked: since when, by serial number.
+      number: higher than that of the list before (RFC 5280 section 5.2.3).
+    """
+    issuer = authority.certificate
+    builder = (
+        x509.CertificateRevocationListBuilder()
+        .issuer_name(issuer.subject)
+        .last_update(now - _CLOCK_SKEW)
+        .next_update(now + timedelta(days=CRL_DAYS))
+        .add_extension(x509.CRLNumber(number), critical=False)
+        .add_extension(_authority_key_identifier(issuer), critical=False)
+    )
+    for serial, since in revoked.items():
+        entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(since)
+        builder = builder.add_revoked_certificate(entry.build())
+    return builder.sign(authority.key, hashes.SHA256())
+
+
+def renewal_request(certificate: x509.Certificate, days: int = LEAF_DAYS) -> Request:
+    """For another certificate that says the same, valid anew."""
+    kind = kind_of(certificate)
+    return Request(kind, common_name(certificate), _general_names(certificate), days)
 
 
 def _subject(name: str) -> x509.Name:

@@ -12,6 +12,7 @@ import click
 from ctl.paths import state_directory
 from tunneld.certificate import AUTHORITY_DAYS, LEAF_DAYS, Kind, PkiError, utc_now
 from tunneld.pki import Entry, Pki, Side
+from tunneld.registrar import Registrar
 
 LIST_VERSION = 1
 
@@ -60,7 +61,7 @@ def init(
     What is there and valid stays as it is.
     """
     with _reported():
-        pki = Pki(_choose(directory, lab))
+        pki = Registrar(_choose(directory, lab))
         outcomes = pki.init(server_addresses, agent_id, force=force)
     for outcome in outcomes:
         click.echo(f"made {outcome.path}" if outcome.made else f"kept {outcome.path}")
@@ -106,6 +107,88 @@ def issue(
         paths = pki.issue(Kind(kind), name, sans, days, force=force)
     for path in paths:
         click.echo(f"made {path}")
+
+
+@certs.command()
+@_directory_options
+@click.argument("name")
+@click.option(
+    "--serial", metavar="HEX", help="Of a certificate that is not here; NAME is its side."
+)
+def revoke(directory: Path | None, lab: str | None, name: str, serial: str | None) -> None:
+    """Put a certificate on its CA's revocation list, DIR/agent/ca.crl or DIR/frontend/ca.crl.
+
+    NAME is as `certs list` shows it: agent/home, or home if there is but one. With --serial it is
+    agent or frontend. The list counts where a listener's crl names it; its connections end there.
+    """
+    with _reported():
+        registrar = Registrar(_choose(directory, lab))
+        if serial is None:
+            path = registrar.revoke(name)
+        else:
+            path = registrar.revoke_serial(_side(name), _serial(serial))
+    click.echo(f"made {path}")
+
+
+@certs.command()
+@_directory_options
+def crl(directory: Path | None, lab: str | None) -> None:
+    """Make the revocation lists anew: each is good for 30 days.
+
+    A listener with a list that has expired refuses everybody.
+    """
+    with _reported():
+        for path in Registrar(_choose(directory, lab)).refresh_lists():
+            click.echo(f"made {path}")
+
+
+@certs.command()
+@_directory_options
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option(
+    "--days",
+    type=click.IntRange(1, AUTHORITY_DAYS),
+    default=LEAF_DAYS,
+    show_default=True,
+    help="How long they are valid, at most as long as their CA.",
+)
+def renew(directory: Path | None, lab: str | None, names: tuple[str, ...], days: int) -> None:
+    """Make certificates anew that say the same, with new keys; all, if none is named.
+
+    Those before stay valid until they expire. Revoke one that is in wrong hands, first.
+    """
+    with _reported():
+        for path in Registrar(_choose(directory, lab)).renew(names, days):
+            click.echo(f"made {path}")
+
+
+@certs.command("rotate-ca")
+@_directory_options
+@click.option(
+    "--side",
+    "sides",
+    type=click.Choice(list(Side)),
+    multiple=True,
+    help="This CA only.  [default: both]",
+)
+@click.option("--finish", is_flag=True, help="End the old CA.")
+@click.option("--force", is_flag=True, help="With --finish: though certificates of it are here.")
+def rotate_ca(
+    directory: Path | None, lab: str | None, sides: tuple[str, ...], finish: bool, force: bool
+) -> None:
+    """Replace the CAs, in three steps.
+
+    First this puts a new CA beside the old one in each ca.crt, for you to bring to every host. Then
+    `certs renew` makes all certificates anew. At last --finish ends the old CA.
+    """
+    with _reported():
+        registrar = Registrar(_choose(directory, lab))
+        for side in [Side(each) for each in sides or Side]:
+            if finish:
+                path = registrar.drop_authority(side, force=force)
+            else:
+                path = registrar.add_authority(side)
+            click.echo(f"made {path}")
 
 
 @certs.command("list")
@@ -175,6 +258,22 @@ def _state_directory() -> Path:
     return state_directory()
 
 
+def _side(name: str) -> Side:
+    try:
+        return Side(name)
+    except ValueError as exc:
+        raise PkiError(f"{name!r} is no side", "with --serial, name agent or frontend") from exc
+
+
+def _serial(text: str) -> int:
+    try:
+        return int(text.replace(":", ""), 16)
+    except ValueError as exc:
+        raise PkiError(
+            f"{text[:80]!r} is no serial number", "give it in hex, as openssl x509 -serial does"
+        ) from exc
+
+
 def _rows(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     now = utc_now()
     return [
@@ -186,6 +285,8 @@ def _rows(entries: Sequence[Entry]) -> list[dict[str, Any]]:
             "not_after": each.not_after.isoformat(),
             "days_left": each.days_left(now),
             "path": str(each.path),
+            "serial": f"{each.serial:x}",
+            "revoked": each.revoked,
         }
         for each in entries
     ]
@@ -194,7 +295,7 @@ def _rows(entries: Sequence[Entry]) -> list[dict[str, Any]]:
 def _table(rows: Sequence[dict[str, Any]]) -> str:
     cells = [("NAME", "KIND", "SUBJECT", "NOT AFTER", "DAYS", "SANS")]
     for row in rows:
-        expiry = (row["not_after"][:10], str(row["days_left"]))
+        expiry = (row["not_after"][:10], "revoked" if row["revoked"] else str(row["days_left"]))
         cells.append(
             (row["name"], row["kind"], row["subject"], *expiry, ", ".join(row["sans"]) or "-")
         )

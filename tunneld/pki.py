@@ -2,6 +2,7 @@
 
     DIR/frontend/   ca.crt ca.key server.crt server.key client.crt client.key
     DIR/agent/      ca.crt ca.key server.crt server.key agent.crt  agent.key
+    DIR/*/          ca.crl, once something was revoked; ca.old.key while a CA is replaced
 
 The frontend CA is for clients and the listener they use, the agent CA for agents and theirs: a
 client's certificate opens no tunnel and an agent's dials nothing. `Pki.issue` puts more of them
@@ -22,6 +23,7 @@ from typing import TypeVar
 from cryptography import x509
 
 from ctl.paths import PathError, make_private_directory
+from tunneld.certfile import crl_fact, read_crls
 from tunneld.certificate import (
     LEAF_DAYS,
     Credential,
@@ -46,6 +48,10 @@ Fact = TypeVar("Fact")
 
 RENEW_DAYS = 30
 """`Pki.init` makes a certificate anew that has fewer days left than this."""
+
+
+OLD_CA = "ca.old"
+"""The name of the key of the CA that was there before, while its certificates count."""
 
 
 class Side(StrEnum):
@@ -83,10 +89,13 @@ class Entry:
     subject: str
     sans: tuple[str, ...]
     not_after: datetime
+    serial: int = 0
+    revoked: bool = False
 
     @property
     def name(self) -> str:
-        return f"{self.side}/{self.path.stem}"
+        file = self.path.name if self.kind is Kind.CRL else self.path.stem
+        return f"{self.side}/{file}"
 
     def days_left(self, now: datetime) -> int:
         """Whole days until it expires; negative once it has."""
@@ -174,16 +183,25 @@ class Pki:
             return [self._store(side, name, credential) for side, credential in made.items()]
 
     def entries(self) -> Iterator[Entry | PkiError]:
-        """All certificates of the directory, by side and name; an error stands in the place of each
-        file that cannot be read."""
+        """All certificates and revocation lists of the directory, by side and name; an error stands
+        in the place of each file that cannot be read."""
         for side in Side:
-            for path in sorted((self.directory / side).glob("[!.]*.crt")):
+            directory = self.directory / side
+            revoked: set[tuple[bytes, int]] = set()
+            for path in sorted(directory.glob("[!.]*.crl")) + sorted(directory.glob("[!.]*.crt")):
                 try:
-                    yield _read_entry(path, side)
+                    if path.suffix == ".crl":
+                        yield from _read_lists(path, side, revoked)
+                    else:
+                        yield from _read_entries(path, side, revoked)
                 except (OSError, ValueError) as exc:
                     yield PkiError(
                         f"cannot read {path}: {exc}", "remove it, or put another in place"
                     )
+
+    def list_path(self, side: Side) -> Path:
+        """Of the CA's revocation lists."""
+        return self.directory / side / "ca.crl"
 
     def _keep_or_make_authority(
         self, side: Side, now: datetime, *, force: bool
@@ -272,8 +290,8 @@ class Pki:
 
     def _refuse_overwriting(self, side: Side, name: str, *, force: bool) -> None:
         path = self.certificate_path(side, name)
-        if name == "ca":
-            raise PkiError("'ca' is the name of the CA itself", "choose another name")
+        if name in ("ca", OLD_CA):
+            raise PkiError(f"{name!r} is the name of the CA itself", "choose another name")
         if path.exists() and not force:
             raise PkiError(f"{path} is there already", "choose another name, or --force")
 
@@ -284,8 +302,8 @@ class Pki:
         _make_private(directory)
         certificate = self.certificate_path(side, name)
         certificate.unlink(missing_ok=True)
-        _write_private(self.key_path(side, name), credential.key_pem())
-        _write_private(certificate, credential.certificate_pem())
+        write_private(self.key_path(side, name), credential.key_pem())
+        write_private(certificate, credential.certificate_pem())
         return certificate
 
     def _tighten(self, side: Side, name: str) -> None:
@@ -323,16 +341,30 @@ def _wanted(server_addresses: Sequence[str], agent_id: str) -> dict[Side, dict[s
     }
 
 
-def _read_entry(path: Path, side: Side) -> Entry:
-    certificate = read(path.read_bytes())
-    return Entry(
-        path,
-        side,
-        kind_of(certificate),
-        common_name(certificate),
-        sans_of(certificate),
-        certificate.not_valid_after_utc,
-    )
+def _read_lists(path: Path, side: Side, revoked: set[tuple[bytes, int]]) -> Iterator[Entry]:
+    """The lists in a file; issuer and serial number of what is on them go into ``revoked``."""
+    for crl in read_crls(path.read_bytes()):
+        revoked |= {(crl.issuer.public_bytes(), each.serial_number) for each in crl}
+        fact = crl_fact(str(path), crl)
+        yield Entry(path, side, Kind.CRL, fact.subject, (), fact.not_after, fact.serial)
+
+
+def _read_entries(path: Path, side: Side, revoked: set[tuple[bytes, int]]) -> Iterator[Entry]:
+    """The certificates in a file: several of a CA that is being replaced."""
+    data = path.read_bytes()
+    first = read(data)
+    for certificate in x509.load_pem_x509_certificates(data) if path.stem == "ca" else [first]:
+        serial = certificate.serial_number
+        yield Entry(
+            path,
+            side,
+            kind_of(certificate),
+            common_name(certificate),
+            sans_of(certificate),
+            certificate.not_valid_after_utc,
+            serial,
+            (certificate.issuer.public_bytes(), serial) in revoked,
+        )
 
 
 def _make_private(directory: Path) -> None:
@@ -342,7 +374,7 @@ def _make_private(directory: Path) -> None:
         raise PkiError(str(exc)) from exc
 
 
-def _write_private(path: Path, data: bytes) -> None:
+def write_private(path: Path, data: bytes) -> None:
     """Put a whole file of mode 0600 in place of ``path``. The caller holds the lock."""
     new = path.with_name(f".{path.name}.new")
     new.unlink(missing_ok=True)  # of a process that was killed here

@@ -5,17 +5,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
 import trio
 
 from ctl.messages import ControlError
+from tunneld.certfile import Fact
 from tunneld.config import RoleConfig
 from tunneld.prepared import Prepared
 from tunneld.reactor import Reactor
-
-if TYPE_CHECKING:  # a cycle: it tells of files that cannot be used by `RoleError`
-    from tunneld.certfile import Fact
 
 
 class RoleState(StrEnum):
@@ -62,7 +60,7 @@ class Role:
         """
         return Prepared((), lambda: None)
 
-    def certificates(self) -> "list[tuple[str, Fact]]":
+    def certificates(self) -> list[tuple[str, Fact]]:
         """What the certificates and revocation lists in use say, with the key of the configuration
         that names the file.
 
@@ -77,6 +75,11 @@ class Role:
 
     def conns(self) -> list[dict[str, Any]]:
         """Rows for `tunnelctl conns`; servers and agents have some."""
+        return []
+
+    def kill(self, what: Literal["conn", "client", "agent"], name: str, reason: str) -> list[str]:
+        """End a connection by its id, those of a client by a name of it, or the tunnels of an
+        agent by its id; what was ended, in a word each."""
         return []
 
     async def ask(self, method: str, params: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from tunneld.certfile import PEM_CRL
 from tunneld.role import RoleError
 
 _CIPHERS = {
@@ -19,8 +20,6 @@ _CIPHERS = {
 }
 """Names of IANA and of OpenSSL. RFC 9113 section 9.2.2: of TLS 1.2 only ephemeral key exchange
 with AEAD ciphers."""
-PEM_CRL = b"-----BEGIN X509 CRL-----"
-"""Begins a revocation list in PEM; what does not contain it is taken for DER."""
 _VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
 
 
