@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 _ROFF = str.maketrans(
     {"\\": "\\e", "-": "\\-", "'": "\\(aq", "`": "\\(ga", "^": "\\(ha", "~": "\\(ti"}
 )
-_ELSEWHERE = re.compile(r" \(\[(?:how|why)\]\([^)]*\)\)|[;,] \[(?:how|why)\]\([^)]*\)")
+_ELSEWHERE = re.compile(r" \(\[(?:how|why)\]\([^)]*\)\)|[;,:] \[(?:how|why)\]\([^)]*\)")
 """Links whose text alone says nothing."""
 _NOTHING = "\\&"
 _BULLET = "\\(bu"

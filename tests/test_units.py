@@ -9,11 +9,12 @@ import msgspec
 import pytest
 
 from tests.conftest import need
-from tests.docpages import ROOT, blocks_of, read
+from tests.docpages import ROOT, Block, blocks_of, read
 from tunneld.config import ServerConfig
 
 FOLDER = ROOT / "docs/how-to/systemd"
 UNITS = sorted(FOLDER.iterdir())
+PAGE = FOLDER.parent / "run-as-a-service.md"
 EXPOSED = 2.0
 """What `systemd-analyze security` may say at most, of 10."""
 
@@ -50,6 +51,19 @@ def test_systemd_objects_to_mistakes(installed: Path) -> None:
     unit = installed / "tunneld@server.service"
     unit.write_text(unit.read_text().replace("WatchdogSec", "WatchDogs"))
     assert "WatchDogs" in analyze("verify", unit).stderr
+
+
+@pytest.mark.parametrize(
+    "block", [pytest.param(b, id=b.id) for b in blocks_of(PAGE) if b.language == "ini"]
+)
+def test_systemd_has_no_objection_to_units_of_the_page(installed: Path, block: Block) -> None:
+    name = block.text.split()[1].replace("@", "@server")
+    unit = installed / name
+    unit.parent.mkdir(exist_ok=True)
+    unit.write_text(block.text)
+    whole = unit if unit.suffix == ".socket" else installed / "tunneld@server.service"
+    done = analyze("verify", whole)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_the_service_is_exposed_to_little(installed: Path) -> None:

@@ -33,7 +33,8 @@ class Frontend(_Table, frozen=True, kw_only=True):
     a certificate or a secret, as the frontend wants it; a UNIX socket knows its user."""
 
     listen: str
-    """``host:port``, ``[v6]:port``, ``:port`` for all addresses, or ``unix:/path`` (plain, mode
+    """``host:port``, ``[v6]:port``, ``:port`` for all addresses, ``systemd:NAME`` for the sockets
+    that the daemon was started with under that name, or ``unix:/path`` (plain, mode
     0660, no certificates)."""
     cert: str = ""
     key: str = ""
