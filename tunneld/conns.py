@@ -4,14 +4,14 @@ import itertools
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import trio
 
 from tunneld.caller import Caller
 from tunneld.dialing import FAILED, DialError
 from tunneld.dialrecord import new_dial_id
-from tunneld.meter import Meter
+from tunneld.meter import Meter, Rates, Stall
 from tunneld.relay import Relay, RelayError
 
 DIALLING = "dialling"
@@ -34,6 +34,15 @@ class Link(Protocol):
     @property
     def rtt(self) -> float | None:
         """Seconds; None before it is known."""
+
+
+class Fares(NamedTuple):
+    """How a connection fares."""
+
+    rates: Rates
+    queue: int
+    """Octets in this process that wait for one of its ends."""
+    stall: Stall | None
 
 
 class Conn:
@@ -97,15 +106,20 @@ class Conn:
             self.meter = Meter(self.began)
         self.meter.look(now, self.octets(), self.relay)
 
+    def fares(self) -> Fares:
+        """How it fares now."""
+        now = time.monotonic()
+        meter = self.meter or Meter(self.began)
+        queue = sum(end.backlog for end in self.relay.ends) if self.relay else 0
+        return Fares(meter.rates(now, self.octets()), queue, meter.stall(now))
+
     def row(self, sides: tuple[str, str]) -> dict[str, Any]:
         """For `tunnelctl conns`.
 
         Args:
           sides: what is at the ends of the relay.
         """
-        now, octets = time.monotonic(), self.octets()
-        meter = self.meter or Meter(self.began)
-        rates, stall = meter.rates(now, octets), meter.stall(now)
+        octets, (rates, queue, stall) = self.octets(), self.fares()
         rtt = self.link.rtt if self.link is not None else None
         return {
             "id": self.dial,
@@ -120,7 +134,7 @@ class Conn:
             "bytes_received": octets[1],
             "rate_sent": round(rates.sent, 1),
             "rate_received": round(rates.received, 1),
-            "queue": sum(end.backlog for end in self.relay.ends) if self.relay else 0,
+            "queue": queue,
             "stalled_by": sides[stall.end] if stall else "",
             "stalled_seconds": round(stall.seconds, 1) if stall else 0.0,
             "rtt_ms": None if rtt is None else rtt * 1000,
@@ -209,6 +223,13 @@ class Conns:
             if self.on_end is not None:
                 self.on_end(conn)
             conn.error = None  # its frames would keep the connection alive
+
+    def kill(self, dial: str, reason: str) -> list[str]:
+        """End the connection of that dial; its id, if it is there."""
+        killed = [conn for conn in self if conn.dial == dial]
+        for conn in killed:
+            conn.kill(reason)
+        return [conn.dial for conn in killed]
 
     def rows(self, role: str) -> list[dict[str, Any]]:
         """For `tunnelctl conns`, oldest first."""

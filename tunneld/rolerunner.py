@@ -17,8 +17,10 @@ from tunneld.factories import Factory
 from tunneld.localdial import Accept, LocalDial
 from tunneld.log import role_context
 from tunneld.prepared import FileChange
+from tunneld.questions import answer
 from tunneld.reactor import Reactor
 from tunneld.role import Host, Role, RoleError, RoleState
+from tunneld.rolequestions import RoleQuestions
 from tunneld.rolestatus import RoleStatus, reason_of
 
 log = structlog.get_logger(__name__)
@@ -104,6 +106,10 @@ class RoleRunner:
         """
         if self._role is None:
             raise self._not_running()
+        common = RoleQuestions(self.config.name, self._role).table()
+        if method in common:
+            with role_context(self.config.name):
+                return await answer(common, method, params)
         return await self._role.ask(method, params)
 
     def reload(self, config: RoleConfig, *, apply: bool) -> list[FileChange]:

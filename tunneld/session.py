@@ -169,6 +169,13 @@ class Session:
             self.flush()
             self._end(f"refused: {reason}")
 
+    def kill(self, reason: str) -> None:
+        """End the session at once, all its streams with it, and say why."""
+        if not self.over.is_set():
+            self.connection.send_goaway(ErrorCode.CANCEL, reason.encode()[:500])
+            self.flush()
+            self._end(reason)
+
     @property
     def usable(self) -> bool:
         """Whether a stream can be opened now."""

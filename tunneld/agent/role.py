@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 import trio
@@ -214,6 +214,9 @@ class AgentRole(Role):
 
     async def ask(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
         return await answer(self._answers, method, params)
+
+    def kill(self, what: Literal["conn", "client", "agent"], name: str, reason: str) -> list[str]:
+        return self._conns.kill(name, reason) if what == "conn" else []
 
     def conns(self) -> list[dict[str, Any]]:
         return self._conns.rows(self._host.name)

@@ -197,6 +197,7 @@ class AgentServer:
             identities.add_proof(token, challenge, tunnel.info.agent_id)
             tokens = [token] if token else []
             await self._admit(tunnel.info, tunnel.claims, identities, tokens)
+            tunnel.identity = " ".join(identities.names)
         except AlreadyConnectedError:
             log.debug("agent is connected already", peer=tunnel.peer)
             return  # it ends the session
@@ -264,6 +265,7 @@ class AgentServer:
         try:
             identities = AgentIdentities(transport, self.secrets)
             tunnel = await self._welcome(peer, identities, end, request)
+            tunnel.identity = " ".join(identities.names)
             coming.done()
             log.info("agent connected", agent=tunnel.info.agent_id, peer=peer, protocol="h2")
             try:

@@ -67,18 +67,21 @@ class Dialer:
         carry: Carry,
         *,
         protocol: str = "tcp",
+        entry: str = "",
         agent: str | None = None,
         record: DialRecord | None = None,
     ) -> None:
         """Dial ``host:port`` and have ``carry`` carry the connection.
 
         Args:
+          entry: what the client speaks, for traces.
           agent: id of the only agent that may take it.
           record: to note in what is done, for who wants to read it.
         Raises:
           DialError: the endpoint could not be reached; ``carry`` was not called.
         """
         record = record or DialRecord(caller, address)
+        record.entry = entry
         try:
             with self._conns.listed(caller, address, dial=record.id) as conn:
                 await self._connect(record, conn, carry, protocol, agent)
@@ -115,6 +118,7 @@ class Dialer:
             tunnel, verdict = self._chooser.choose(record, agent)
         finally:
             conn.agent, conn.rule = record.agent, record.rule
+        conn.link = tunnel
         rules = self._chooser.rules_for(verdict)
         tunnel.conns += 1
         tunnel.dials += 1

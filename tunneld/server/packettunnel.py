@@ -89,6 +89,8 @@ class PacketTunnel:
         self.claims = claims
         self.peer = peer
         self.since = time.time()
+        self.protocol = "h2"
+        self.identity = ""
         self.conns = 0
         """Relays and dials under way."""
         self.dials = 0
@@ -141,6 +143,10 @@ class PacketTunnel:
     def rtt(self) -> float | None:
         """Seconds; None before it is known."""
         return self._end.session.pings.rtt
+
+    def kill(self, reason: str) -> None:
+        self.close(reason)
+        self._end.session.drain()
 
     def drain(self) -> None:
         """End the stream; for when nothing goes through it any more. A GOAWAY before that would

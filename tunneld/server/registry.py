@@ -23,6 +23,10 @@ class Tunnel(Protocol):
     peer: str
     since: float
     """Unix time."""
+    protocol: str
+    """By its ALPN name."""
+    identity: str
+    """Who the agent has proved to be."""
     conns: int
     """Relays and dials under way."""
     dials: int
@@ -47,6 +51,9 @@ class Tunnel(Protocol):
     @property
     def checks_addresses(self) -> bool:
         """Whether the agent goes by rules about the address that it dials."""
+
+    def kill(self, reason: str) -> None:
+        """End the tunnel at once, and everything that goes through it."""
 
     def drain(self) -> None:
         """End the tunnel; for when nothing goes through it any more."""

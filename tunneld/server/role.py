@@ -5,7 +5,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import structlog
 import trio
@@ -35,6 +35,7 @@ from tunneld.server.proxyservice import ProxyService
 from tunneld.server.questions import ServerQuestions
 from tunneld.server.registry import Registry
 from tunneld.server.servertls import Current, ServerTls
+from tunneld.server.view import agent_rows, kill
 from tunneld.socketend import SocketEnd
 from tunneld.telemetry import ServerTelemetry
 from tunneld.transport.local import LocalTransport
@@ -209,23 +210,13 @@ class ServerRole(Role):
     # -- for the control socket ---------------------------------------------------------------
 
     def agents(self) -> list[dict[str, Any]]:
-        return [
-            {
-                "server": self._host.name,
-                "id": tunnel.info.agent_id,
-                "identifiers": tunnel.claims.identifiers,
-                "peer": tunnel.peer,
-                "version": tunnel.info.version,
-                "since": tunnel.since,
-                "rtt_ms": None if tunnel.rtt is None else tunnel.rtt * 1000,
-                "conns": tunnel.conns,
-                "state": tunnel.state,
-            }
-            for tunnel in self._registry.tunnels
-        ]
+        return agent_rows(self._host.name, self._registry, self._conns)
 
     def conns(self) -> list[dict[str, Any]]:
         return self._conns.rows(self._host.name)
+
+    def kill(self, what: Literal["conn", "client", "agent"], name: str, reason: str) -> list[str]:
+        return kill(self._registry, self._conns, what, name, reason)
 
     async def ask(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
         return await answer(self._answers, method, params)
@@ -245,7 +236,9 @@ class ServerRole(Role):
             await relay.run()
 
         try:
-            await self._dialer.connect(CONTROL, join_authority(host, port), carry)
+            await self._dialer.connect(
+                CONTROL, join_authority(host, port), carry, entry="the control socket"
+            )
         except DialError as exc:
             raise exc.to_control() from exc
         except BaseException:

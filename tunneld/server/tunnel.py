@@ -60,6 +60,8 @@ class NativeTunnel:
         self.since = time.time()
         self.info = AgentInfo(agent_id="")
         self.claims = Claims({})
+        self.protocol = rh2.ALPN
+        self.identity = ""
         self.conns = 0
         self.dials = 0
         self._server_count = server_count
@@ -88,6 +90,9 @@ class NativeTunnel:
     @property
     def rtt(self) -> float | None:
         return self.session.pings.rtt
+
+    def kill(self, reason: str) -> None:
+        self.session.kill(reason)
 
     def drain(self) -> None:
         self.session.drain()
