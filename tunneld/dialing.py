@@ -97,7 +97,10 @@ class DialError(Exception):
 
     def to_control(self) -> ControlError:
         """The same for the control protocol."""
-        return ControlError(self.kind.code, str(self), _HINTS.get(self.kind.code, ""))
+        hint = _HINTS.get(self.kind.code, "")
+        if self.dial:
+            hint = "; ".join(filter(None, [hint, f"steps: tunnelctl trace --last {self.dial}"]))
+        return ControlError(self.kind.code, str(self), hint)
 
 
 _SIGNS = (

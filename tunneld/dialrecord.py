@@ -47,6 +47,7 @@ class DialRecord:
         "agent_steps",
         "caller",
         "destination",
+        "entry",
         "error",
         "id",
         "rule",
@@ -61,6 +62,8 @@ class DialRecord:
         self.since = time.time()
         self.error: tuple[str, str] | None = None
         """Code and text, once it has failed."""
+        self.entry = ""
+        """What the client speaks."""
         self.rule = ""
         """Of the policy: the one that has decided."""
         self.agent = ""
@@ -89,9 +92,13 @@ class DialRecord:
 
     def steps(self) -> list[tuple[float, str, str]]:
         """Milliseconds since the dial began, step, and what came of it."""
+        who = f"{self.caller} by {self.entry}" if self.entry else str(self.caller)
         return [
-            ((at - self._began) * 1000, name, text.format(*args) if args else text)
-            for at, name, text, args in self._steps
+            (0.0, "entry", who),
+            *(
+                ((at - self._began) * 1000, name, text.format(*args) if args else text)
+                for at, name, text, args in self._steps
+            ),
         ]
 
     def to_map(self, where: str = "server") -> dict[str, Any]:

@@ -87,6 +87,8 @@ class Facts:
     state: Path
     since: float
     """Unix time, seconds."""
+    file: Path | None = None
+    """Of the configuration."""
 
 
 class Methods:
@@ -164,9 +166,9 @@ class Methods:
         return {"roles": self._rows()}
 
     async def role_config(self, _: Nothing, request: Request) -> Message:
-        """What the roles run with, file names absolute."""
-        roster = self._supervisor.roster
-        return {"roles": [msgspec.to_builtins(entry.config) for entry in roster]}
+        """What the roles run with, file names absolute; and where that was read."""
+        roster, file = self._supervisor.roster, self._facts.file
+        return {"file": str(file) if file else None, "roles": [msgspec.to_builtins(entry.config) for entry in roster]}
 
     async def role_logs(self, params: RoleLogs, request: Request) -> Message:
         log = self._logs.of(self._supervisor.roster.get(params.name).name)

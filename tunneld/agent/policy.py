@@ -7,7 +7,7 @@ import structlog
 
 from tunneld import config as configuration
 from tunneld.addresses import IpAddress, written_address
-from tunneld.rules import Clause, Rule, clauses_of, deciding, from_text
+from tunneld.rules import Clause, Rule, clauses_of, deciding, from_text, to_text
 
 log = structlog.get_logger(__name__)
 
@@ -21,6 +21,11 @@ class AddressCheck:
         self._own = own
         self._server = server
         self._shadow = shadow
+
+    def __format__(self, _: str) -> str:
+        labels = " or ".join(dict.fromkeys(clause.label for clause in self._own))
+        server = f"; of the server: {to_text(self._server)}" if self._server else ""
+        return f"{labels}{server}"
 
     def why_not(self, address: IpAddress) -> str:
         """Why the address is not dialled; "" if it is."""

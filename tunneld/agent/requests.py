@@ -173,4 +173,5 @@ class Requests:
         except ValueError as exc:
             text = f"the server sent rules that cannot be read: {exc}"
             raise DialError(PROHIBITED, text) from exc
+        record.step("policy", "{}", check)
         return await connect(host, port, self._timeout, why_not=check.why_not, record=record)

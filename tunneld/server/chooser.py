@@ -51,7 +51,7 @@ class Chooser:
         verdict = _through(ruling, tunnel)
         record.rule, record.agent = verdict.label, tunnel.info.agent_id
         if record.wanted:
-            record.step("policy", "{}: {}", "open" if policy.is_open else "rules", verdict.label)
+            record.step("policy", "{}", verdict)
             record.step("strategy", "{}", _Review(self._registry, host, ruling, agent))
         record.step("agent", "{} at {}, round trip {}", record.agent, tunnel.peer, _Rtt(tunnel))
         if not verdict.denied:

@@ -152,4 +152,13 @@ class Http2Frontend:
         with trio.CancelScope() as lost:
             front.on_lost = lost.cancel
             if front.lost is None:
-                await self._dialer.connect(caller, authority, carry)
+                await self._dialer.connect(caller, authority, carry, entry="HTTP/2 CONNECT")
+
+
+def _refuse(front: StreamEnd, error: UnauthorizedError) -> None:
+    status = HTTPStatus.PROXY_AUTHENTICATION_REQUIRED
+    extra = [(b"proxy-authenticate", CHALLENGE.encode())]
+    if error.retry_after:
+        status = HTTPStatus.TOO_MANY_REQUESTS
+        extra = [(b"retry-after", b"%d" % error.retry_after)]
+    front.reply(status, f"{error}\n", extra)

@@ -54,6 +54,11 @@ class Verdict:
         """Whether it is denied whatever the address is."""
         return self.decided and not self.clauses[0].allow
 
+    def __format__(self, _: str) -> str:
+        if not self.decided:
+            return f"depends on the address: {self.label}"
+        return f"{'allowed' if self.clauses[0].allow else 'denied'}: {self.label}"
+
     @property
     def label(self) -> str:
         """The rule that decides, or those that the address decides between."""

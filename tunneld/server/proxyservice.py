@@ -137,7 +137,11 @@ class _Proxy:
                     text = f"dial: unknown network {request.protocol}"
                     raise DialError(BAD_ADDRESS, text)
                 await self._dialer.connect(
-                    self._caller, request.address, carry, protocol=request.protocol
+                    self._caller,
+                    request.address,
+                    carry,
+                    protocol=request.protocol,
+                    entry="gRPC ProxyService",
                 )
             except DialError as exc:
                 self._deaf = True

@@ -189,13 +189,15 @@ class ServerRole(Role):
     def prepare(self, config: RoleConfig) -> Prepared:
         assert isinstance(config, ServerConfig)
         files = self._tls.prepare(config)
+        secrets = self._access.prepare(config)
         _policy(config)
 
         def commit() -> None:
             files.commit()
+            secrets.commit()
             self._reconfigure(config)
 
-        return Prepared(files.changes, commit)
+        return Prepared([*files.changes, *secrets.changes], commit)
 
     def _reconfigure(self, config: ServerConfig) -> None:
         self._config = config
