@@ -50,7 +50,18 @@ class SecretsFile:
         Raises:
           SecretsError: it cannot be used; what was read before stays.
         """
-        found = {each.name: each for each in load(self.path)}
+        self.take(self.read())
+
+    def read(self) -> dict[str, Secret]:
+        """What the file has now, for `take`.
+
+        Raises:
+          SecretsError: it cannot be used.
+        """
+        return {each.name: each for each in load(self.path)}
+
+    def take(self, found: dict[str, Secret]) -> None:
+        """Go by these."""
         tokens = {s.hash.stored: s for s in found.values() if isinstance(s.hash, TokenHash)}
         self._by_name = found
         self._by_stored = tokens

@@ -1,10 +1,13 @@
 """The files of secrets that a server's listeners know their agents and clients by."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from tunneld.config import Frontend, ServerConfig
+from tunneld.prepared import FileChange, Prepared
 from tunneld.role import RoleError
+from tunneld.secret import Secret
 from tunneld.secretsfile import SecretsError, SecretsFile
 from tunneld.server.gate import Gate
 from tunneld.server.verifier import Guard, Verifier
@@ -31,10 +34,36 @@ class Access:
           RoleError: one cannot be used.
         """
         try:
-            for name in _names(config):
+            for _, name in _named(config):
                 self.files[name] = self.files.get(name) or SecretsFile(Path(self._path(name)))
         except SecretsError as exc:
             raise RoleError(str(exc)) from exc
+
+    def prepare(self, config: ServerConfig) -> Prepared:
+        """Read what has changed in the files.
+
+        Raises:
+          RoleError: one cannot be used.
+        """
+        changes: list[FileChange] = []
+        commits: list[Callable[[], None]] = []
+        for field, name in _named(config):
+            if (file := self.files.get(name)) is None:
+                continue
+            try:
+                found = file.read()
+            except SecretsError as exc:
+                raise RoleError(str(exc)) from exc
+            before = {each.name: each for each in file.secrets()}
+            if found != before:
+                changes.append(FileChange(field, *_difference(before, found)))
+                commits.append(partial(file.take, found))
+
+        def commit() -> None:
+            for each in commits:
+                each()
+
+        return Prepared(changes, commit)
 
     def get(self, name: str) -> SecretsFile | None:
         """The file of that name; None for ""."""
@@ -48,6 +77,23 @@ class Access:
         return Gate(frontend, self._verifiers.get(name))
 
 
-def _names(config: ServerConfig) -> Iterator[str]:
-    names = [config.tunnel.secrets, *(frontend.secrets for frontend in config.frontends)]
-    yield from filter(None, names)
+def _named(config: ServerConfig) -> list[tuple[str, str]]:
+    """The files' names, each once, with the key that says it first."""
+    named = [
+        ("tunnel.secrets", config.tunnel.secrets),
+        *((f"frontends[{i}].secrets", each.secrets) for i, each in enumerate(config.frontends)),
+    ]
+    first = {name: field for field, name in reversed(named) if name}
+    return [(field, name) for name, field in first.items()]
+
+
+def _difference(before: Mapping[str, Secret], after: Mapping[str, Secret]) -> tuple[str, str]:
+    """What people are told: names and numbers, nothing of the secrets."""
+    changed = [name for name in after if name in before and after[name] != before[name]]
+    words = [
+        *(f"+{name}" for name in after if name not in before),
+        *(f"-{name}" for name in before if name not in after),
+        *(f"~{name}" for name in changed),
+    ]
+    number = f"{len(after)} secret{'' if len(after) == 1 else 's'}"
+    return f"{len(before)}", f"{number}: {' '.join(words)}"
