@@ -17,6 +17,7 @@ import trio
 from ctl.messages import ControlError, Message
 from tunneld.accepting import close_listener, listen_unix, shared_address
 from tunneld.config import RoleConfig, ServerConfig, processes_of
+from tunneld.configcheck import listeners_of
 from tunneld.inherited import UNIX
 from tunneld.listening import claim_listeners
 from tunneld.prepared import FileChange
@@ -24,7 +25,7 @@ from tunneld.role import RoleError, RoleState
 from tunneld.rolegroup import Row
 from tunneld.rolestatus import RoleStatus
 from tunneld.workerlink import gone
-from tunneld.workplace import Enter, Premises, Workplace
+from tunneld.workplace import ASK_TIMEOUT, Enter, Premises, Workplace
 
 _WORST_FIRST = (
     RoleState.FAILED,
@@ -134,8 +135,10 @@ class Team:
             changes |= dict.fromkeys(await place.reload(part, apply=apply))
         return list(changes)
 
-    async def ask(self, name: str, method: str, params: Message) -> list[Message]:
-        """The answers of all processes that do answer.
+    async def ask(
+        self, name: str, method: str, params: Message, timeout: float = ASK_TIMEOUT
+    ) -> list[Message]:
+        """The answers of all processes that do answer, each with the number of its ``process``.
 
         Raises:
           ControlError: none does; the first one's refusal.
@@ -143,15 +146,16 @@ class Team:
         answers: list[Message] = []
         errors: list[ControlError] = []
 
-        async def ask_one(place: Workplace) -> None:
+        async def ask_one(number: int, place: Workplace) -> None:
             try:
-                answers.extend(await place.ask(name, method, params))
+                for each in await place.ask(name, method, params, timeout):
+                    answers.append({**each, "process": number})
             except ControlError as exc:
                 errors.append(exc)
 
         async with trio.open_nursery() as nursery:
-            for place in self._places:
-                nursery.start_soon(ask_one, place)
+            for number, place in enumerate(self._places, 1):
+                nursery.start_soon(ask_one, number, place)
         if not answers:
             raise errors[0] if errors else gone()
         return answers
@@ -196,6 +200,9 @@ class Team:
             for each in config.forwards
         )
         tunnel = msgspec.structs.replace(config.tunnel, listen=self._address(config.tunnel.listen))
+        websocket = config.websocket and msgspec.structs.replace(
+            config.websocket, listen=self._address(config.websocket.listen)
+        )
         return msgspec.structs.replace(
             config,
             processes=1,
@@ -205,6 +212,7 @@ class Team:
             frontends=frontends,
             forwards=forwards,
             tunnel=tunnel,
+            websocket=websocket,
         )
 
     def _address(self, listen: str) -> str:
@@ -220,8 +228,8 @@ class Team:
         """
         if not isinstance(config, ServerConfig):
             return
-        for table in (*config.frontends, *config.forwards, config.tunnel):
-            address = listen = table.listen
+        for listen, _ in listeners_of(config, config.name):
+            address = listen
             if address.startswith(UNIX):
                 address = f"{UNIX}{self._premises.state_dir / address.removeprefix(UNIX)}"
             taken = claim_listeners(address) if config.namespace is None else []
