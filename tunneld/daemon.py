@@ -20,6 +20,7 @@ from tunneld.accepting import address_of
 from tunneld.config import Config
 from tunneld.configcheck import listeners_of
 from tunneld.control import ControlServer
+from tunneld.expiry import watch_expiry
 from tunneld.inherited import SYSTEMD, UNIX, inherited
 from tunneld.labs import open_labs
 from tunneld.limits import give_memory_back, raise_limit
@@ -215,6 +216,7 @@ async def serve(settings: Settings, sock: socket.socket, output: Sink, ready: Re
                 await notifier.ready()
                 control.start_soon(reload_on_hangup, reloader, hangup, notifier)
                 control.start_soon(reload_on_change, reloader)
+                control.start_soon(watch_expiry, supervisor.certificates)
                 control.start_soon(notifier.watch, supervisor.alive)
                 await stop.wait()
                 log.info("daemon drains")

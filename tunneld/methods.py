@@ -145,6 +145,7 @@ class Methods:
             "state": str(facts.state),
             "roles": self._rows(),
             "not_reloaded": list(self._reloader.problems.values()),
+            "certificates": await self._supervisor.certificates(),
         }
 
     async def stop(self, _: Nothing, request: Request) -> Message:

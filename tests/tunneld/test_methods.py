@@ -106,6 +106,7 @@ async def test_the_status_has_facts_and_roles(client: ControlClient, tmp_path: P
         "control": str(tmp_path / "control.sock"),
         "state": str(tmp_path),
         "not_reloaded": [],
+        "certificates": [],
     }
     assert [(role["name"], role["kind"], role["state"]) for role in roles] == [
         ("edge", "server", "ready"),
@@ -115,8 +116,9 @@ async def test_the_status_has_facts_and_roles(client: ControlClient, tmp_path: P
 
 
 async def test_roles_tell_what_they_run_with(client: ControlClient) -> None:
-    tables = (await result(client, "role.config"))["roles"]
-    assert parse_roles(tables) == (SERVER, ECHO)
+    config = await result(client, "role.config")
+    assert config["file"] is None
+    assert parse_roles(config["roles"]) == (SERVER, ECHO)
 
 
 async def test_a_stop_is_answered_first(client: ControlClient, world: World) -> None:
