@@ -9,10 +9,10 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
 
+from tunneld.certfile import PEM_CRL
 from tunneld.certificate import common_name, days_left, utc_now
 from tunneld.doctor.finding import Finding, failed, passed, warned
 from tunneld.pki import RENEW_DAYS
-from tunneld.tlscontext import PEM_CRL
 
 CLIENT, SERVER = ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH
 _PURPOSES = {CLIENT: "a TLS client", SERVER: "a TLS server"}

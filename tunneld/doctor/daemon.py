@@ -11,6 +11,7 @@ from ctl.messages import ControlError
 from tunneld import __version__
 from tunneld.ask import ask
 from tunneld.config import RoleConfig, parse_roles
+from tunneld.configfile import ConfigError, load_config
 from tunneld.doctor.finding import Finding, Verdict, failed, passed, warned
 from tunneld.role import RoleState
 
@@ -26,6 +27,10 @@ class Daemon:
     """Roles by name, as the control protocol has them."""
     roles: tuple[RoleConfig, ...]
     """What they run with."""
+    file: Path | None = None
+    """Where the configuration is read from."""
+    not_reloaded: tuple[str, ...] = ()
+    """Why what is on disk is not in use, a line each."""
 
 
 def find_daemon(control: Path) -> Daemon:
@@ -39,7 +44,10 @@ def find_daemon(control: Path) -> Daemon:
     try:
         rows = {str(row["name"]): row for row in status["roles"]}
         roles = parse_roles(config["roles"])
-        return Daemon(pid, str(status["version"]), Path(status["state"]), rows, roles)
+        file = Path(config["file"]) if config.get("file") else None
+        stale = tuple(map(str, status.get("not_reloaded", ())))
+        version, state = str(status["version"]), Path(status["state"])
+        return Daemon(pid, version, state, rows, roles, file, stale)
     except (KeyError, TypeError, msgspec.ValidationError) as exc:
         raise ControlError("internal", f"the daemon at {control} answers oddly: {exc}") from exc
 
@@ -59,6 +67,34 @@ def check_daemon(daemon: Daemon) -> Iterator[Finding]:
     else:
         advice = "start it again: tunneld stop, tunneld start"
         yield warned("daemon", f"{text}; this program is of version {__version__}", advice)
+
+
+def check_file(daemon: Daemon, path: Path) -> Iterator[Finding]:
+    """Whether the daemon's configuration file could be read anew, and is what the roles run with;
+    those of labs have none."""
+    try:
+        in_file = load_config(path).role
+    except ConfigError as exc:
+        for each in exc.problems:
+            advice = "correct it, or the next start fails: tunneld check-config"
+            yield failed("configuration", f"{path}: {each}", advice)
+        return
+    for problem in daemon.not_reloaded:
+        text = " ".join(problem.split())
+        yield warned("configuration", text, "correct it, then: tunnelctl reload")
+    of_file = [role for role in daemon.roles if daemon.rows[role.name].get("lab") is None]
+    names = _different(of_file, in_file)
+    if names:
+        text = f"{path} has another configuration than is in use, of {', '.join(names)}"
+        yield warned("configuration", text, "take it into use: tunnelctl reload")
+    else:
+        yield passed("configuration", f"{path}: ok, {len(in_file)} roles, in use")
+
+
+def _different(these: Sequence[RoleConfig], those: Sequence[RoleConfig]) -> list[str]:
+    """Names of the roles that only one side has, or that are not the same on both."""
+    left, right = ({role.name: role for role in side} for side in (these, those))
+    return sorted(name for name in {*left, *right} if left.get(name) != right.get(name))
 
 
 def check_role_state(row: dict[str, Any]) -> Iterator[Finding]:

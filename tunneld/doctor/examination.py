@@ -16,6 +16,7 @@ from tunneld.doctor.clock import check_clock
 from tunneld.doctor.daemon import (
     Daemon,
     check_daemon,
+    check_file,
     check_role_state,
     find_daemon,
     missing,
@@ -118,6 +119,8 @@ def _host_checks(request: Request, daemon: Daemon | None) -> Iterator[Check]:
     if daemon is not None:
         yield Check("control socket", "daemon", partial(check_socket, request.control))
         yield Check("daemon", "daemon", partial(check_daemon, daemon))
+        if daemon.file is not None:
+            yield Check("configuration", "daemon", partial(check_file, daemon, daemon.file))
 
 
 def _process_checks(daemon: Daemon | None, roles: Sequence[RoleConfig]) -> Iterator[Check]:

@@ -104,8 +104,9 @@ def test_where_could_be_listened_is_tried(listen: str, verdict: str) -> None:
 
 def test_files_of_a_listener_are_looked_at(pki: Path, tmp_path: Path) -> None:
     folder = pki / "agent"
-    files = (str(folder / name) for name in ("server.crt", "server.key", "ca.crt"))
-    found = check_files(Listening("tunnel", "x", *files, ("/nosuch.crl",), str(tmp_path / "none")))
+    cert, key, ca = (str(folder / name) for name in ("server.crt", "server.key", "ca.crt"))
+    lacking = ("/nosuch.crl",), str(tmp_path / "none")
+    found = check_files(Listening("tunnel", "x", cert, key, ca, *lacking))
     assert verdicts(found) == [
         ("tunnel certificate", "pass"),
         ("tunnel certificate chain", "pass"),
