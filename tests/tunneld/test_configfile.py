@@ -313,3 +313,36 @@ def test_roles_of_a_topology_are_checked_alike(tmp_path: Path) -> None:
     assert role == DnsConfig(name="dns", records={"a.svc": ("1.2.3.4",)})
     with pytest.raises(ConfigError, match=r"demo: roles\[0\]\.nam: unknown key"):
         load_roles([{"kind": "dns", "nam": "dns"}], tmp_path, source="demo", at="roles")
+
+
+# -- sockets that systemd has opened ----------------------------------------------------------
+
+
+def test_a_listener_may_be_a_socket_of_systemd(write: Write) -> None:
+    text = SERVER.replace("127.0.0.1:0", "systemd:clients", 1).replace(
+        "127.0.0.1:0", "systemd:8091"
+    )
+    [role] = load_config(write(text.replace("unix:edge.sock", "systemd:local"))).role
+    assert isinstance(role, ServerConfig)
+    listens = [each.listen for each in role.frontends]
+    assert [*listens, role.tunnel.listen] == ["systemd:clients", "systemd:local", "systemd:8091"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "problem"),
+    [
+        ("127.0.0.1:0", "systemd:", "'systemd:' has no name; expected systemd:NAME"),
+        ("127.0.0.1:0", "systemd:a", "'systemd:a' is taken by role[0].frontends[0].listen"),
+        (
+            'name = "edge"',
+            'name = "edge"\nnamespace = "public"',
+            "systemd:b: inherited sockets are of the daemon's own namespace",
+        ),
+    ],
+)
+def test_a_socket_of_systemd_has_a_name_for_one_listener_of_the_host(
+    write: Write, old: str, new: str, problem: str
+) -> None:
+    text = SERVER.replace("unix:edge.sock", "systemd:b").replace(old, new)
+    with pytest.raises(ConfigError, match=re.escape(problem)):
+        load_config(write(text))

@@ -251,6 +251,8 @@ key = "{pki}/frontend/server.key"
 client-ca = "{pki}/frontend/ca.crt"
 [[role.frontends]]
 listen = "{unix}"
+[role.websocket]
+listen = "systemd:web"
 [role.tunnel]
 listen = "systemd:tunnel"
 cert = "{pki}/agent/server.crt"
@@ -269,16 +271,24 @@ ca = "{pki}/agent/ca.crt"
 
 def test_the_processes_of_a_server_share_inherited_sockets(manager: Manager, pki: Path) -> None:
     path = manager.site.directory / "edge.sock"
-    with listener() as frontend, listener() as tunnel, socket.socket(socket.AF_UNIX) as local:
+    with (
+        listener() as frontend,
+        listener() as tunnel,
+        listener() as web,
+        socket.socket(socket.AF_UNIX) as local,
+    ):
         local.bind(str(path))
         local.listen()
         config = SERVER.format(
             pki=pki, frontend=address(frontend), tunnel=address(tunnel), unix=f"unix:{path}"
         )
-        sockets = {"clients": frontend, "tunnel": tunnel, "local": local}
+        sockets = {"clients": frontend, "tunnel": tunnel, "web": web, "local": local}
         process = manager.start(config + echo("one", "127.0.0.1:0"), sockets)
         manager.hear("STATUS=edge: ready, home: ready (connected to 2 of 2 servers), one: ready")
-        [endpoint] = manager.site.status()["roles"][2]["addresses"]
+        server, _, one = manager.site.status()["roles"]
+        expected = {address(each) for each in (frontend, tunnel, web)} | {f"unix:{path}"}
+        assert set(server["addresses"]) == expected
+        [endpoint] = one["addresses"]
         keys = pki / "frontend"
         options = ["--cert", f"{keys}/client.crt", "--key", f"{keys}/client.key"]
         options += ["--ca", f"{keys}/ca.crt"]
