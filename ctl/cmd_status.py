@@ -28,7 +28,7 @@ def command(app: App) -> None:
     print_line(f"tunneld {status.get('version')}, pid {status.get('pid')}, up {age}")
     print_line(f"control socket   {status.get('control')}")
     print_line(f"state directory  {status.get('state')}")
-    for row in rows_of(status, "certificates"):
+    for row in rows_of({"certificates": [], **status}, "certificates"):
         if warning := _expiry(row):
             print_line(warning, "red")
     for problem in status.get("not_reloaded", []):

@@ -14,8 +14,10 @@ ERROR_DAYS = 7
 _LIST_DAYS = 7
 """Of a revocation list, which lasts for 30."""
 _DAY = 86400.0
-_INTERVAL = 3600.0
+_INTERVAL = 600.0
 """Seconds between two looks; each warning comes once a day."""
+_START = 5.0
+"""Seconds for roles to start before the first look."""
 
 Row: TypeAlias = Mapping[str, Any]
 """Of a file in use: ``role``, ``key``, ``file``, ``kind``, ``subject``, ``not_after``
@@ -30,8 +32,9 @@ def expiring(rows: Iterable[Row], now: float | None = None) -> list[Row]:
 
 
 async def watch_expiry(certificates: Callable[[], Awaitable[Iterable[Row]]]) -> None:
-    """Log what expires soon, at once and then once a day; until cancelled."""
+    """Log what expires soon, at the start and then once a day; until cancelled."""
     told: dict[tuple[str, str, float], float] = {}
+    await trio.sleep(_START)
     while True:
         now = time.time()
         for row in expiring(await certificates(), now):

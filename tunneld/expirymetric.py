@@ -1,5 +1,5 @@
-"""When certificates expire, as Prometheus has it; beside `tunneld.expiry`, since a daemon that shows
-no metrics does without that library."""
+"""When certificates expire, as Prometheus has it. Not in `tunneld.expiry`: a daemon that shows no
+metrics does without that library."""
 
 import time
 from collections.abc import Iterable

@@ -38,6 +38,32 @@ def test_status_shows_the_daemon_and_its_roles(daemon: FakeDaemon, run: Run) -> 
     assert "2.2.2.2:8090 2.2.2.2:8091" in lines[-1]
 
 
+def test_status_says_what_expires_and_what_is_not_in_use(daemon: FakeDaemon, run: Run) -> None:
+    def certificate(file: str, kind: str, days: float) -> dict[str, object]:
+        not_after = time.time() + days * 86400 + 60
+        return {"role": "edge", "file": file, "kind": kind, "not_after": not_after}
+
+    daemon.answers["status"] = {
+        "roles": [],
+        "not_reloaded": ["cannot use new.crt"],
+        "certificates": [
+            certificate("/far.crt", "cert", 31),
+            certificate("/near.crt", "cert", 29),
+            certificate("/late.crt", "ca", -2),
+            certificate("/good.crl", "crl", 8),
+            certificate("/old.crl", "crl", 6),
+        ],
+    }
+    lines = run("status").stdout.splitlines()
+    assert lines[3:] == [
+        "/near.crt of role edge expires in 29 days",
+        "/late.crt of role edge expired 2 days ago",
+        "/old.crl of role edge expires in 6 days",
+        "",
+        "cannot use new.crt",
+    ]
+
+
 def test_status_as_json_is_the_daemon_s_answer_with_a_version(daemon: FakeDaemon, run: Run) -> None:
     daemon.answers["status"] = {"pid": 7, "version": "0.1.0", "roles": []}
     done = run("status", "-o", "json")
