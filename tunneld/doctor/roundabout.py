@@ -37,7 +37,10 @@ def open_roundabout(
     threading.Thread(
         target=trio.run, args=(_carry, Dialout(config, server, str), outcome), daemon=True
     ).start()
-    found = outcome.get()
+    try:
+        found = outcome.get(timeout=2 * TIMEOUT)
+    except queue.Empty:
+        raise TimeoutError(f"no way to {server} in {2 * TIMEOUT:g} s") from None
     if isinstance(found, OSError):
         raise found
     found.settimeout(TIMEOUT)
