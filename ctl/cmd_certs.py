@@ -2,4 +2,6 @@
 
 from ctl.passed_on import passed_on
 
-command = passed_on("certs", "Make, show and list certificates (init, issue, renew, revoke, list, …).")
+command = passed_on(
+    "certs", "Make, show and list certificates (init, issue, renew, revoke, list, …)."
+)

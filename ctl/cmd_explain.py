@@ -13,8 +13,12 @@ from ctl.output import print_json, print_line, print_table
 _TITLES = ("CODE", "EXIT", "STATUS", "PROXY-STATUS", "MEANING")
 
 
+def _codes(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[str]:
+    return [each.code for each in _all() if each.code.startswith(incomplete)]
+
+
 @click.command("explain")
-@click.argument("code", required=False, metavar="[CODE]")
+@click.argument("code", required=False, metavar="[CODE]", shell_complete=_codes)
 @output_option
 @click.pass_context
 def command(ctx: click.Context, code: str | None) -> None:

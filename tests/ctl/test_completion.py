@@ -129,6 +129,7 @@ def test_commands_and_names_are_completed_at_the_prompt(terminal: Terminal) -> N
         ("tunnelctl dial --server ", {"edge"}),
         ("tunnelctl ns exec p", {"public", "private"}),
         ("tunnelctl ns check --name ", {"demo"}),
+        ("tunnelctl explain no_ag", {"no_agent"}),
         ("tunnelctl agents -o ", {"table", "json"}),
         ("tunnelctl certs is", {"issue"}),
         ("tunnelctl certs issue --for", {"--force"}),
