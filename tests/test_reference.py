@@ -2,6 +2,7 @@
 
 import ast
 import re
+from types import UnionType
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
@@ -33,12 +34,15 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     **{f'kind = "{kind}"': struct for kind, struct in config.KINDS.items()},
     "frontends": config.Frontend,
     "tunnel": config.TunnelListener,
+    "websocket": config.WebsocketListener,
 }
 
 
 def type_words(kind: Any) -> set[str]:
     """What the reference may call a type."""
     if get_origin(kind) is Annotated:
+        kind = get_args(kind)[0]
+    if get_origin(kind) is UnionType:  # a table, or none
         kind = get_args(kind)[0]
     if get_origin(kind) is tuple:
         of = get_args(kind)[0]
@@ -60,6 +64,8 @@ def type_words(kind: Any) -> set[str]:
 def default_of(field: msgspec.structs.FieldInfo) -> str:
     if field.required:
         return "required"
+    if field.default is None:
+        return "none"
     value = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
     if isinstance(value, float):
         return f"{value:g}"

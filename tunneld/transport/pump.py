@@ -15,8 +15,8 @@ import trio
 from tunneld.transport.plain import PlainTransport
 from tunneld.transport.stream import TransportStream
 
-CHUNK = 128 * 1024
-"""Octets read from the pair at once; more than half of what the kernel keeps for it."""
+CHUNK = 64 * 1024
+"""Octets read at once, of either side."""
 GRACE = 2.0
 """Seconds for our last words to leave, and for the peer's answer to our end."""
 
