@@ -11,7 +11,7 @@ import trio
 from tunneld.attempts import Attempts
 from tunneld.secret import PasswordHash
 from tunneld.secretsfile import SecretsFile
-from tunneld.server.credentials import Bearer, Credentials
+from tunneld.server.credentials import Basic, Bearer, Credentials
 
 _KEPT = 1024
 _KEEP = 60.0
@@ -51,6 +51,8 @@ class Verifier:
         self._key = secrets.token_bytes(32)
         self._right: OrderedDict[bytes, tuple[PasswordHash, float]] = OrderedDict()
         """Digests of names and passwords that were right: for which hash, and until when."""
+        self._checking: dict[bytes, trio.Event] = {}
+        """Of those that are being hashed: set when that is done."""
 
     async def verify(self, credentials: Credentials, source: str) -> str:
         """Whose secret it is.
@@ -63,38 +65,43 @@ class Verifier:
         if isinstance(credentials, Bearer):
             name = self._known.check_token(credentials.token)
         else:
-            name = self._known.check_token(credentials.password)
-            name = name if name == credentials.name else None
+            owner = self._known.check_token(credentials.password)
+            name = owner if owner == credentials.name else None
         # A token is right or cannot be guessed, so that it counts however often others have tried.
         if name is not None:
             return name
-        wait = self._guard.attempts.begin(source, trio.current_time())
-        if isinstance(credentials, Bearer):
-            raise _too_often(wait) if wait else UnauthorizedError("the token is not known here")
-        return await self._verify_password(credentials.name, credentials.password, source, wait)
+        if isinstance(credentials, Basic):
+            return await self._verify_password(credentials.name, credentials.password, source)
+        self._begin(source)
+        raise UnauthorizedError("the token is not known here")
 
-    async def _verify_password(self, name: str, password: str, source: str, wait: float) -> str:
-        found = self._known.password_of(name)
-        digest = self._digest(name, password)
-        if found is None or not self._was_right(digest, found):
-            if wait:
-                raise _too_often(wait)
-            if found is None or not await self._matches(digest, found, password):
-                raise UnauthorizedError("user name or password is wrong")
-        if not wait:
-            self._guard.attempts.take_back(source, trio.current_time())
+    def _begin(self, source: str) -> None:
+        if wait := self._guard.attempts.begin(source, trio.current_time()):
+            raise _too_often(wait)
+
+    async def _verify_password(self, name: str, password: str, source: str) -> str:
+        found, digest = self._known.password_of(name), self._digest(name, password)
+        while (same := self._checking.get(digest)) is not None:
+            await same.wait()  # of a connection that came along with this one
+        if found is not None and self._was_right(digest, found):
+            return name
+        self._begin(source)
+        if found is None or not await self._matches(digest, found, password):
+            raise UnauthorizedError("user name or password is wrong")
+        self._guard.attempts.take_back(source, trio.current_time())
         return name
 
     async def _matches(self, digest: bytes, found: PasswordHash, password: str) -> bool:
         threads = self._guard.threads
         if threads.statistics().tasks_waiting >= _MAX_WAITING:
             raise _too_often(_BUSY)
-        async with threads:
-            if self._was_right(digest, found):  # of a connection that came along with this one
-                return True
+        done = self._checking[digest] = trio.Event()
+        try:
             # Not abandoned when cancelled: whoever comes next has to wait for the processor.
-            own = trio.CapacityLimiter(1)
-            right = await trio.to_thread.run_sync(found.matches, password, limiter=own)
+            right = await trio.to_thread.run_sync(found.matches, password, limiter=threads)
+        finally:
+            del self._checking[digest]
+            done.set()
         if right:
             self._right[digest] = found, trio.current_time() + _KEEP
             if len(self._right) > _KEPT:
