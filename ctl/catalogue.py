@@ -88,11 +88,24 @@ DIALS = (
                 "The frontend wants a client certificate of its CA: `--cert`, `--key`.",
             ),
             Cause(
-                "a rule of the server or the agent forbids the destination",
-                "Ask who looks after the rules; the text names what decided.",
+                "denied by the server's policy: … (rule …)",
+                "`tunnelctl policy test --as CLIENT HOST:PORT` on the server's host shows which rule "
+                "decides; `tunnelctl policy explain` shows all of them, with how often each did. "
+                "Add an `allow` rule ahead of it to `policy`, or turn to who looks after the rules.",
+            ),
+            Cause(
+                "… by the agent's policy, or a cloud's metadata address",
+                "The agent's own `policy` holds whatever its servers ask for: the same commands on "
+                "its host.",
+            ),
+            Cause(
+                "407: a secret is wanted, or is not good",
+                "Show one that is in the frontend's `secrets`: `tunnelctl secrets` makes them. Or "
+                "show a client certificate.",
             ),
         ),
         Reply(403, "destination_ip_prohibited"),
+        aliases=("407",),
     ),
     Error(
         "refused",
@@ -214,6 +227,10 @@ DIALS = (
                 "limit and need.",
             ),
             Cause(
+                "429: too many wrong secrets came from this address",
+                "Wait for as long as `Retry-After` says, then show a good one.",
+            ),
+            Cause(
                 "control connections are open already",
                 "Something opens them and does not close them.",
             ),
@@ -224,6 +241,7 @@ DIALS = (
             ),
         ),
         Reply(503, "connection_limit_reached"),
+        aliases=("429",),
     ),
     Error(
         "bad_request",
@@ -349,9 +367,19 @@ REASONS = (
         "server",
         (
             Cause(
-                "agent id … is not one its certificate allows",
+                "agent id … is not one its certificate (or token) allows",
                 "Let `agent-id` be the name in the certificate, or make one for that id: "
                 "`tunnelctl certs issue agent ID`.",
+            ),
+            Cause(
+                "its claims are not granted",
+                "The server's `policy.agents` does not let this certificate or token take that id, "
+                "or claim those `identifiers`: extend the grant, or claim less.",
+            ),
+            Cause(
+                "it shows no token that is known here, and no certificate",
+                "Make one on the server's host with `tunnelctl secrets`, and put it into the "
+                "agent's `token-path`.",
             ),
             Cause(
                 "expected one agent ID, at most one set of agent identifiers",

@@ -53,6 +53,13 @@ _BY_ERROR = {
         FAILED,
     )
 }
+_BY_STATUS = {
+    403: PROHIBITED,
+    407: PROHIBITED,
+    429: OVERLOADED,
+    503: NO_AGENT,
+    504: TIMEOUT,
+}
 _MAX_DETAILS = 1_000
 """Characters of a failure's text in ``proxy-status``."""
 _ERROR = re.compile(r";\s*error=([a-z_]+)")
@@ -84,7 +91,7 @@ class DialError(Exception):
         error, details = _ERROR.search(value), _DETAILS.search(value)
         kind = _BY_ERROR.get(error.group(1)) if error else None
         if kind is None:
-            kind = {504: TIMEOUT, 503: NO_AGENT, 403: PROHIBITED}.get(status, FAILED)
+            kind = _BY_STATUS.get(status, FAILED)
         text = re.sub(r"\\(.)", r"\1", details.group(1)) if details else f"status {status}"
         return cls(kind, text)
 

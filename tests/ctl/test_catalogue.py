@@ -31,6 +31,7 @@ def test_each_says_what_it_means_and_what_to_do(error: Error) -> None:
         ("TLSV1_ALERT_UNKNOWN_CA", ["TLSV1_ALERT_UNKNOWN_CA"]),
         ("NO_SHARED_CIPHER", ["SSLV3_ALERT_HANDSHAKE_FAILURE"]),
         ("504", ["timeout", "agent_timeout"]),
+        ("407", ["denied"]),
         ("3", ["no_daemon"]),
         ("0", []),
         ("", []),

@@ -93,7 +93,15 @@ def test_a_kind_survives_proxy_status(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "kind"), [(504, TIMEOUT), (503, NO_AGENT), (403, PROHIBITED), (500, FAILED)]
+    ("status", "kind"),
+    [
+        (504, TIMEOUT),
+        (503, NO_AGENT),
+        (403, PROHIBITED),
+        (407, PROHIBITED),
+        (429, OVERLOADED),
+        (500, FAILED),
+    ],
 )
 def test_without_proxy_status_the_status_decides(status: int, kind: Kind) -> None:
     error = DialError.from_proxy_status(status, "")
