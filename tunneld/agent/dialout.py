@@ -12,7 +12,6 @@ from pathlib import Path
 import trio
 
 from ctl.address import Address, AddressError
-from tunneld.agent.httpproxy import connect_through
 from tunneld.agent.link import LINK_ERRORS, reason_of
 from tunneld.config import AgentConfig
 from tunneld.proxyurl import Proxy, parse_credentials, proxy_for
@@ -81,6 +80,9 @@ class Dialout:
             raise SessionError(f"cannot use http-proxy-credentials in {path}: {exc}") from exc
 
     async def _through(self, proxy: Proxy, pumps: trio.Nursery, deadline: float) -> socket.socket:
+        # Few agents need it, and it brings h11.
+        from tunneld.agent.httpproxy import connect_through
+
         with _explained(f"the HTTP proxy {proxy}", deadline):
             sock = await connect_tcp(*proxy.address)
             tune_tunnel(sock)

@@ -5,20 +5,23 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import structlog
 import trio
 
-from tunneld.accepting import accept_each, address_of, close_listener, listen
+from tunneld.accepting import accept_each, accept_rest, address_of, close_listener, listen
 from tunneld.caller import CONTROL
 from tunneld.certfile import Fact
 from tunneld.config import RoleConfig, ServerConfig, WebsocketListener
 from tunneld.conns import Conn, Conns
 from tunneld.dialing import DialError, join_authority
+from tunneld.gate import AGENT_WAIT, PATIENCE
 from tunneld.prepared import Prepared
-from tunneld.questions import answer
+from tunneld.inherited import LentListener
+from tunneld.questions import Answers, answer
 from tunneld.relay import DialledEnd, Relay, RelayError
+from tunneld.request import Nothing
 from tunneld.role import Host, Role, RoleError
 from tunneld.rules import RuleError
 from tunneld.server.access import Access
@@ -40,6 +43,9 @@ from tunneld.socketend import SocketEnd
 from tunneld.telemetry import ServerTelemetry
 from tunneld.transport.local import LocalTransport
 from tunneld.transport.stream import TransportStream
+
+if TYPE_CHECKING:
+    from tunneld.server.websocket import WebsocketServer
 
 log = structlog.get_logger(__name__)
 
@@ -65,7 +71,7 @@ class ServerRole(Role):
         if self.policy.is_open:
             log.warning("policy is open: every client reaches whatever the agents reach")
         chooser = Chooser(self._registry, self.policy)
-        self._dialer = Dialer(chooser, self._conns, telemetry, config.dial_timeout)
+        self._dialer = Dialer(chooser, self._conns, telemetry, config.dial_timeout, config.agent_wait)
         self._frontends = self._make_frontends(f"tunneld-{host.name}")
         self.agent_server = AgentServer(
             host.reactor,
@@ -80,7 +86,14 @@ class ServerRole(Role):
             any_agent_id=config.any_agent_id,
             grants=lambda: self.policy.grants,
         )
-        self._answers = ServerQuestions(self._dialer, chooser, self.policy).table()
+        self._leaving = trio.Event()
+        self._staying = trio.Event()
+        self._answers: Answers = {
+            **ServerQuestions(self._dialer, chooser, self.policy).table(),
+            "leave": (Nothing, self._leave),
+            "stay": (Nothing, self._stay),
+        }
+        self._websocket_server: WebsocketServer | None = None
         self._access = Access(self._path)
         self._tls = ServerTls(
             self._path,
@@ -158,25 +171,79 @@ class ServerRole(Role):
         async with trio.open_nursery() as tunnels:
             async with trio.open_nursery() as clients:
                 async with trio.open_nursery() as accepting:
-                    for sock, handler in for_clients:
-                        accepting.start_soon(accept_each, sock, handler, clients)
-                    for sock, handler in for_agents:
-                        accepting.start_soon(accept_each, sock, handler, tunnels)
+                    accepting.start_soon(self._accept_agents, for_agents, tunnels)
+                    accepting.start_soon(self._accept_clients, for_clients, clients)
                     await self._host.drain.wait()
                     accepting.cancel_scope.cancel()
-                for sock, _ in for_clients + for_agents:
-                    close_listener(sock)
-                self._frontends.drain()
+                _close(for_clients, clients)
+                _close(for_agents, tunnels)
+                self._registry.leave()
+                self._frontends.drain(patient=self._host.patient)
             await self._conns.wait_empty()  # those of the control socket
             await self._registry.drain()
             tunnels.cancel_scope.cancel()
+
+    async def _accept_clients(self, listeners: list[Listener], clients: trio.Nursery) -> None:
+        """Accept until cancelled; where we take over from another process, once agents are here."""
+        gate, name = self._host.gate, self._host.name
+        try:
+            if gate is not None:
+                gate.arrive(name)
+                self._dialer.wait_for_agents(AGENT_WAIT)
+                await gate.opened()
+                with trio.move_on_after(PATIENCE):
+                    await self._registry.wait_for(gate.agents(name))
+                gate.pass_(name)
+            async with trio.open_nursery() as accepting:
+                for sock, handler in listeners:
+                    accepting.start_soon(accept_each, sock, handler, clients)
+        finally:
+            if gate is not None:
+                gate.pass_(name)
+
+    async def _accept_agents(self, listeners: list[Listener], tunnels: trio.Nursery) -> None:
+        """Accept until cancelled, but for the time when agents shall go to another process."""
+        while True:
+            async with trio.open_nursery() as accepting:
+                for sock, handler in listeners:
+                    accepting.start_soon(accept_each, sock, handler, tunnels)
+                await self._leaving.wait()
+                accepting.cancel_scope.cancel()
+            closed = self._close_own(listeners, tunnels) if self._config.reuse_port else []
+            await self._staying.wait()
+            for address, handler in closed:
+                socks = await listen(address, reuse_port=True)
+                listeners += [(sock, handler) for sock in socks]
+
+    def _close_own(
+        self, listeners: list[Listener], tunnels: trio.Nursery
+    ) -> list[tuple[str, Handler]]:
+        """Close what the kernel would give agents to that nobody accepts; what that was."""
+        own = [each for each in listeners if not isinstance(each[0], LentListener)]
+        closed = [(address_of(sock), handler) for sock, handler in own]
+        _close(own, tunnels)
+        for each in own:
+            listeners.remove(each)
+        return closed
+
+    async def _leave(self, _: Nothing) -> dict[str, Any]:
+        """Send the agents to the process that takes over, by the same listeners."""
+        self._staying = trio.Event()
+        self._leaving.set()
+        return {"agents": sorted(self._registry.leave())}
+
+    async def _stay(self, _: Nothing) -> dict[str, Any]:
+        """Nobody has taken over: take agents again."""
+        self._leaving = trio.Event()
+        self._staying.set()
+        return {}
 
     def _websockets(self, listener: WebsocketListener, inner: Current) -> tuple[str, Handler]:
         # Few servers have one.
         from tunneld.server.websocket import WebsocketServer
 
         config = self._config
-        server = WebsocketServer(
+        self._websocket_server = server = WebsocketServer(
             self.agent_server, listener, config.head_timeout, config.max_handshakes
         )
         return listener.listen, partial(server.serve, self._tls.websocket(), inner)
@@ -205,6 +272,8 @@ class ServerRole(Role):
         self._dialer.reconfigure(config)
         self._frontends.reconfigure(config)
         self.agent_server.reconfigure(config)
+        if self._websocket_server is not None:
+            self._websocket_server.reconfigure(config)
 
     def certificates(self) -> list[tuple[str, Fact]]:
         return list(self._tls.facts())
@@ -255,6 +324,12 @@ def _policy(config: ServerConfig) -> Policy:
         return Policy(config.policy)
     except RuleError as exc:
         raise RoleError(f"policy: {exc}") from exc
+
+
+def _close(listeners: list[Listener], connections: trio.Nursery) -> None:
+    for sock, handler in listeners:
+        accept_rest(sock, handler, connections)
+        close_listener(sock)
 
 
 @asynccontextmanager

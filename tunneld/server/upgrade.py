@@ -51,6 +51,12 @@ def parse_upgrade(head: bytes, path: str) -> Request:
     fields: dict[bytes, list[bytes]] = {}
     for name, value in request.headers:
         fields.setdefault(name, []).append(value)
+    if request.http_version < b"1.1":
+        raise RefusedError(
+            HTTPStatus.UPGRADE_REQUIRED,
+            "HTTP/1.1 is spoken here; nginx has to be told so: proxy_http_version 1.1",
+            ("Upgrade", "websocket"),
+        )
     if request.method != b"GET" or "websocket" not in _tokens(fields, b"upgrade"):
         raise RefusedError(
             HTTPStatus.UPGRADE_REQUIRED,

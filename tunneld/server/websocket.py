@@ -15,7 +15,7 @@ import structlog
 import trio
 
 from tunneld.accepting import peer_of
-from tunneld.config import WebsocketListener
+from tunneld.config import ServerConfig, WebsocketListener
 from tunneld.handshakes import CrowdedOutError, Handshakes
 from tunneld.server.agents import AgentServer
 from tunneld.server.forwarded import client_address
@@ -63,9 +63,12 @@ class WebsocketServer:
         self._timeout = timeout
         self._handshakes = Handshakes(max_handshakes)
 
-    async def serve(
-        self, outer: Current | None, inner: Current, sock: socket.socket
-    ) -> None:
+    def reconfigure(self, config: ServerConfig) -> None:
+        """Go by another configuration from the next connection on."""
+        self._timeout = config.head_timeout
+        self._handshakes.reconfigure(config.max_handshakes)
+
+    async def serve(self, outer: Current | None, inner: Current, sock: socket.socket) -> None:
         """One connection, to its end.
 
         Args:

@@ -3,7 +3,8 @@
 import hashlib
 import random
 import socket
-import ssl
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from tests.tunneld.wsworld import (
     websocket_port,
 )
 from tunneld.role import RoleState
+from tunneld.server.servertls import Current
 from tunneld.transport.websocket import MAX_HEAD, MAX_MESSAGE
 
 UPGRADE = (
@@ -186,9 +188,9 @@ async def test_a_trusted_web_server_says_who_comes(pki: Path, tmp_path: Path) ->
         peers: list[str] = []
         serve = world.server.agent_server.serve
 
-        async def note(context: ssl.SSLContext, sock: socket.socket, peer: str = "") -> None:
+        async def note(current: Current, sock: socket.socket, peer: str = "") -> None:
             peers.append(peer)
-            await serve(context, sock, peer)
+            await serve(current, sock, peer)
 
         world.server.agent_server.serve = note  # type: ignore[method-assign]
         async with await trio.open_tcp_stream("127.0.0.1", websocket_port(world)) as stream:
@@ -263,3 +265,12 @@ async def test_who_never_asks_is_closed(pki: Path, tmp_path: Path) -> None:
         for octets in (b"", UPGRADE[:40], UPGRADE):
             answer = await exchange(world, octets)
             assert answer.startswith(b"HTTP/1.1 101 ") is (octets == UPGRADE)
+
+
+def test_what_few_servers_and_agents_need_is_not_loaded_by_others() -> None:
+    program = (
+        "import sys, tunneld.agent.role, tunneld.server.role;"
+        "print({'trio_websocket', 'wsproto', 'tunneld.agent.httpproxy'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    assert done.stdout == b"set()\n"
