@@ -17,6 +17,7 @@ import trio
 from tunneld.agent.link import LINK_ERRORS, PATIENCE, Link, reason_of
 from tunneld.backoff import Backoff
 from tunneld.config import AgentConfig
+from tunneld.events import Event, emit
 from tunneld.role import Host, RoleState
 from tunneld.session import SessionError
 from tunneld.telemetry import AgentTelemetry
@@ -64,7 +65,7 @@ class ServerSet:
         self._count = count
         self._said = 1
         """Number of servers, as the latest new one said it."""
-        self._peers = peers or TlsPeers()
+        self._peers = TlsPeers() if peers is None else peers
         self.reconfigure(config)
         self._lost = trio.Event()
         self._state = (RoleState.STARTING, f"connecting to {self._address}")
@@ -166,7 +167,7 @@ class ServerSet:
                 self.links.remove(link)
                 self._telemetry.open_server_connections -= 1
         if counted and not self.drained:
-            log.warning("tunnel lost", server_id=link.server_id, error=reason)
+            emit(Event.TUNNEL_LOST, server_id=link.server_id, error=reason)
             self.replace(hold.lasted, reason)
         elif hold.since is not None:
             log.info("tunnel has ended", server_id=link.server_id)
@@ -184,7 +185,7 @@ class ServerSet:
         self.links.append(link)
         self._said = link.server_count
         self._telemetry.open_server_connections += 1
-        log.info("tunnel is up", server=self._address, server_id=link.server_id)
+        emit(Event.TUNNEL_UP, server=self._address, server_id=link.server_id)
         self._tell()
         return True
 
