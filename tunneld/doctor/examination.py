@@ -1,17 +1,15 @@
 """What is looked at, in which order: the host, the daemon, each of its roles."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from ctl.address import Address
 from ctl.messages import ControlError
-from tunneld.config import AgentConfig, RoleConfig
+from tunneld.config import RoleConfig
 from tunneld.configfile import ConfigError, load_config
-from tunneld.doctor.agent import agent_checks
 from tunneld.doctor.clock import check_clock
 from tunneld.doctor.daemon import (
     Daemon,
@@ -23,16 +21,14 @@ from tunneld.doctor.daemon import (
     states_of,
 )
 from tunneld.doctor.descriptors import check_descriptors
-from tunneld.doctor.environment import environment_of
 from tunneld.doctor.finding import Finding, Verdict, passed
 from tunneld.doctor.health import check_health
+from tunneld.doctor.inside import inside_checks
 from tunneld.doctor.kernel import check_kernel
-from tunneld.doctor.listening import listener_checks
-from tunneld.doctor.places import check_socket, check_state
+from tunneld.doctor.places import check_socket, check_state, owner_of
+from tunneld.doctor.roles import role_checks
 from tunneld.doctor.running import Check, run_checks
-
-RUNNING = frozenset({"ready", "backoff", "draining"})
-"""States in which a role's listeners are open, or its process lives."""
+from tunneld.places import LABS
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +44,6 @@ class Request:
 
 def examine(request: Request) -> Iterator[Finding]:
     """All findings, as they come."""
-    from tunneld.doctor.inside import inside_checks
-
     roles, problems = _read(request.config)
     daemon, error = _find(request.control)
     if daemon is not None and request.config is None:
@@ -60,32 +54,12 @@ def examine(request: Request) -> Iterator[Finding]:
     checks = [*_host_checks(request, daemon), *_process_checks(daemon, roles)]
     for role in roles:
         row = daemon.rows.get(role.name) if daemon else None
-        if role.namespace is not None and daemon is not None:
-            checks += inside_checks(request.control, role, row)
+        if role.namespace is not None:
+            state = daemon.state if daemon else request.state
+            checks += inside_checks(state / LABS, role, row)
         else:
             checks += role_checks(role, row)
     yield from run_checks(checks)
-
-
-def role_checks(role: RoleConfig, row: dict[str, Any] | None) -> Iterator[Check]:
-    """What depends on where the role runs: to be run in its network namespace.
-
-    Args:
-      row: as the daemon has it, None if it has none of that name.
-    """
-    runs = row is not None and str(row.get("state")) in RUNNING
-    if isinstance(role, AgentConfig):
-        yield from agent_checks(role, _environment(row))
-    else:
-        addresses = [str(each) for each in row.get("addresses", ())] if row and runs else None
-        yield from listener_checks(role, addresses)
-
-
-def _environment(row: Mapping[str, Any] | None) -> Mapping[str, str]:
-    """Of the role's process; ours stands for that of one that does not run."""
-    pid = row.get("pid") if row else None
-    found = environment_of(pid) if isinstance(pid, int) else None
-    return os.environ if found is None else found
 
 
 def _read(path: Path | None) -> tuple[tuple[RoleConfig, ...], list[Finding]]:
@@ -113,7 +87,8 @@ def _host_checks(request: Request, daemon: Daemon | None) -> Iterator[Check]:
     yield Check("clock", "host", check_clock)
     yield Check("kernel", "host", check_kernel)
     state = daemon.state if daemon else request.state
-    yield Check("state directory", "host", partial(check_state, state))
+    uid = owner_of(daemon.pid) if daemon else os.getuid()
+    yield Check("state directory", "host", partial(check_state, state, uid))
     for address in request.health:
         yield Check("health port", str(address), partial(check_health, address))
     if daemon is not None:

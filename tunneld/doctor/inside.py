@@ -14,29 +14,32 @@ from typing import Any, TextIO
 import msgspec
 
 from ctl.messages import ControlError
-from tunneld.ask import ask
 from tunneld.config import RoleConfig, parse_roles
-from tunneld.doctor.examination import role_checks
 from tunneld.doctor.finding import Finding, failed
+from tunneld.doctor.roles import role_checks
 from tunneld.doctor.running import PATIENCE, Check, run_checks
+from tunneld.namespaces import way_into
 
 _MARGIN = 5.0
 """Seconds for what is inside to start, before it has to have ended by itself."""
 _PROGRAM = (sys.executable, "-P", "-m", "tunneld.doctor.inside")
 
 
-def inside_checks(control: Path, role: RoleConfig, row: dict[str, Any] | None) -> Iterator[Check]:
-    """The checks of `role_checks`, as one."""
-    yield Check("namespace", role.name, partial(_run, control, role, row))
+def inside_checks(labs: Path, role: RoleConfig, row: dict[str, Any] | None) -> Iterator[Check]:
+    """The checks of `role_checks`, as one.
+
+    Args:
+      labs: directory with the directories of our labs.
+    """
+    yield Check("namespace", role.name, partial(_run, labs, role, row))
 
 
-def _run(control: Path, role: RoleConfig, row: dict[str, Any] | None) -> Iterator[Finding]:
+def _run(labs: Path, role: RoleConfig, row: dict[str, Any] | None) -> Iterator[Finding]:
     try:
-        entry, _ = ask(control, "ns.enter", {"namespace": role.namespace})
+        argv = [*way_into(labs, str(role.namespace)), *_PROGRAM]
     except ControlError as exc:
-        yield failed("namespace", f"{role.namespace}: {exc.message}", exc.hint)
+        yield failed("namespace", exc.message, exc.hint)
         return
-    argv = [*map(str, entry.get("argv", ())), *_PROGRAM]
     question = json.dumps({"role": msgspec.to_builtins(role), "row": row})
     try:
         done = subprocess.run(

@@ -5,20 +5,32 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from ctl.paths import PathError, check_private_directory
 from tunneld.doctor.finding import Finding, failed, noted, passed, warned
 
 
-def check_state(directory: Path) -> Iterator[Finding]:
-    """Whether the state directory is there, and ours alone."""
+def check_state(directory: Path, uid: int) -> Iterator[Finding]:
+    """Whether the state directory is there, and its owner's alone.
+
+    Args:
+      uid: whom the daemon runs as, or would.
+    """
     try:
-        check_private_directory(directory)
+        status = directory.lstat()
     except FileNotFoundError:
         yield noted("state directory", f"{directory} is not there yet; the daemon makes it")
-    except PathError as exc:
-        yield failed("state directory", str(exc), "correct that, or choose another: --state")
+        return
     except OSError as exc:
         yield failed("state directory", f"{directory}: {exc.strerror}", "run as the daemon's user")
+        return
+    mode = stat.S_IMODE(status.st_mode)
+    if not stat.S_ISDIR(status.st_mode):
+        yield failed("state directory", f"{directory} is no directory", "choose another: --state")
+    elif status.st_uid != uid:
+        text = f"{directory} belongs to uid {status.st_uid}, the daemon is uid {uid}"
+        yield failed("state directory", text, f"chown -R {uid} {directory}, or choose another")
+    elif mode & 0o022:
+        text = f"{directory} has mode {mode:04o}: others can write to it"
+        yield failed("state directory", text, f"chmod 700 {directory}")
     else:
         yield from _room(directory)
 
@@ -39,6 +51,14 @@ def _room(directory: Path) -> Iterator[Finding]:
 
 _LITTLE = 64
 """MiB."""
+
+
+def owner_of(pid: int) -> int:
+    """Uid that a process runs as; ours if it is gone."""
+    try:
+        return Path(f"/proc/{pid}").stat().st_uid
+    except OSError:
+        return os.getuid()
 
 
 def check_socket(path: Path) -> Iterator[Finding]:

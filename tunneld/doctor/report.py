@@ -22,7 +22,7 @@ _TITLES = ("VERDICT", "OF", "CHECK", "FOUND")
 
 def as_json(finding: Finding) -> str:
     """One object, as `tunnelctl` has them."""
-    return json.dumps({"version": FORMAT_VERSION, **finding.to_map()}, ensure_ascii=False)
+    return json.dumps({"version": FORMAT_VERSION, **finding.to_map()})
 
 
 def table(findings: Iterable[Finding], is_terminal: bool) -> str:

@@ -25,7 +25,7 @@ def test_it_answers_with_a_finding_a_line() -> None:
 
 
 def test_a_namespace_that_cannot_be_entered_is_told(tmp_path: Path) -> None:
-    role = EchoConfig(name="lab/echo", namespace="private")
+    role = EchoConfig(name="lab/echo", namespace="nosuch-one")
     found = only(run_checks(list(inside_checks(tmp_path / "none", role, None))))
     assert (found.check, str(found.verdict)) == ("namespace", "fail")
-    assert "no daemon" in found.detail
+    assert "no namespace 'nosuch-one'" in found.detail

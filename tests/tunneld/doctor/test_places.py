@@ -14,13 +14,15 @@ def test_the_state_directory_is_for_its_owner(tmp_path: Path, mode: int, verdict
     directory = tmp_path / "state"
     directory.mkdir()
     directory.chmod(mode)
-    assert str(only(check_state(directory)).verdict) == verdict
+    assert str(only(check_state(directory, os.getuid())).verdict) == verdict
+    assert str(only(check_state(directory, os.getuid() + 1)).verdict) == "fail"
 
 
 def test_a_state_directory_that_is_none_fails_and_a_missing_one_is_noted(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    assert str(only(check_state(tmp_path / "file")).verdict) == "fail"
-    assert str(only(check_state(tmp_path / "none")).verdict) == "info"
+    uid = os.getuid()
+    assert str(only(check_state(tmp_path / "file", uid)).verdict) == "fail"
+    assert str(only(check_state(tmp_path / "none", uid)).verdict) == "info"
 
 
 @pytest.mark.parametrize(("mode", "verdict"), [(0o600, "pass"), (0o666, "warn")])
