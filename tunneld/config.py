@@ -21,6 +21,8 @@ Seconds: TypeAlias = Annotated[float, Meta(gt=0)]
 TlsVersion: TypeAlias = Literal["1.2", "1.3"]
 Mode: TypeAlias = Literal["any", "grpc", "http-connect"]
 Strategy: TypeAlias = Literal["destHost", "defaultRoute", "default"]
+Count: TypeAlias = Annotated[int, Meta(ge=0, le=1 << 50)]
+PerSecond: TypeAlias = Annotated[float, Meta(ge=0, le=1e9)]
 Processes: TypeAlias = Annotated[int, Meta(ge=1, le=64)]
 
 
@@ -146,6 +148,59 @@ class Policy(_Table, frozen=True, kw_only=True):
     """Once there is one, agents that none is about are refused."""
 
 
+class LimitsFor(_Table, frozen=True, kw_only=True):
+    """Limits of each of some clients; what is not said here is as for all others."""
+
+    client: Annotated[tuple[str, ...], Meta(min_length=1)]
+    """As a rule's ``client``."""
+    connections: Count | None = None
+    pending: Count | None = None
+    rate: PerSecond | None = None
+    burst: Count | None = None
+    bandwidth: Count | None = None
+    """As ``client-connections`` and so on."""
+
+
+class Limits(_Table, frozen=True, kw_only=True):
+    """How much clients, agents and all together may use of a server, or of each of its processes.
+    0 is no limit. A dial too many fails at once, with 503."""
+
+    connections: Count = 0
+    """Of all clients together, at once, dials under way included."""
+    client_connections: Count = 0
+    """Of one client, by its identity (as a rule's ``client``), wherever it connects from."""
+    client_pending: Count = 10_000
+    """Its dials under way."""
+    client_rate: PerSecond = 0.0
+    """Its new dials a second, on average; those that fail are dials too."""
+    client_burst: Count = 0
+    """New dials that may come at once after a quiet time; 0 stands for those of one second."""
+    client_bandwidth: Count = 0
+    """Octets a second, each way, of all its connections together."""
+    agent_connections: Count = 0
+    agent_pending: Count = 0
+    agent_rate: PerSecond = 0.0
+    agent_burst: Count = 0
+    agent_bandwidth: Count = 0
+    """The same of one agent, by its id, through all its tunnels."""
+    for_: tuple[LimitsFor, ...] = msgspec.field(default=(), name="for")
+    """Clients with limits of their own; of several that fit, the first."""
+
+
+class AgentLimits(_Table, frozen=True, kw_only=True):
+    """How much all servers together may use of an agent, or of each of its processes. 0 is no
+    limit. A dial too many fails at once, with 503."""
+
+    connections: Count = 0
+    """To endpoints at once, dials under way included."""
+    pending: Count = 0
+    """Dials under way."""
+    rate: PerSecond = 0.0
+    """New dials a second, on average."""
+    burst: Count = 0
+    """New dials that may come at once after a quiet time; 0 stands for those of one second."""
+
+
 class WebsocketListener(_Table, frozen=True, kw_only=True):
     """A server's listener for agents whose tunnel comes in a WebSocket. TLS of the tunnel listener
     goes on inside, so it may itself be plain, behind a web server."""
@@ -214,6 +269,7 @@ class ServerConfig(_RoleTable, frozen=True, kw_only=True, tag="server"):
     """How an agent is chosen, tried in order: one that claims the destination, one with a default
     route, any."""
     policy: Policy = Policy()
+    limits: Limits = Limits()
     any_agent_id: bool = False
     """Whether an agent may take an id that its certificate does not name, as konnectivity's do."""
     konnectivity_wording: bool = False
@@ -221,6 +277,8 @@ class ServerConfig(_RoleTable, frozen=True, kw_only=True, tag="server"):
     503."""
     dial_timeout: Annotated[float, Meta(ge=0)] = 10.0
     """For an agent's answer; 0 waits for as long as the client does."""
+    agent_wait: Annotated[float, Meta(ge=0)] = 0.0
+    """That a dial waits for an agent to come back where there is none for it; 0 fails at once."""
     head_timeout: Seconds = 10.0
     """A client's TLS handshake and CONNECT head must be complete after this; an agent's TLS
     handshake, and as long again behind that konnectivity's must call Connect."""
@@ -236,6 +294,15 @@ class ServerConfig(_RoleTable, frozen=True, kw_only=True, tag="server"):
     half_close_grace: Annotated[float, Meta(ge=0)] = 2.0
     """A client that has half-closed a connection through a konnectivity agent, whose protocol knows
     no half-close, gets what the endpoint still sends, until that is silent for so long."""
+    idle_timeout: Annotated[float, Meta(ge=0)] = 0.0
+    """A connection that carries nothing either way for so long is reset, and a client that speaks
+    HTTP/2 and has asked for nothing gets a GOAWAY; 0 lets them be. Peers that are gone are found by
+    TCP keepalive and PINGs, and shells and watches may be silent for a day."""
+    half_closed_timeout: Annotated[float, Meta(ge=0)] = 3600.0
+    """A connection that has ended one way, and carries nothing the other way for so long, is reset;
+    0 lets it be."""
+    max_connection_age: Annotated[float, Meta(ge=0)] = 0.0
+    """A connection that is older is reset, whatever it does; 0 for any age."""
     first_byte_hold: Annotated[float, Meta(ge=0)] = 0.01
     """Octets of an endpoint that speaks first wait this long behind the 200, since many clients
     fail when something follows it in the same read; a client that sends ends the wait."""
@@ -274,6 +341,7 @@ class AgentConfig(_RoleTable, frozen=True, kw_only=True, tag="agent"):
     """What it can reach, as in ``host=a.example&ipv4=10.0.0.1&cidr=10.0.0.0/8&default-route=true``;
     "" claims nothing in particular: it is chosen when no other agent claims the destination."""
     policy: DestinationPolicy = DestinationPolicy()
+    limits: AgentLimits = AgentLimits()
     token_path: str = ""
     """File with a token for the servers, read anew for each connection. To a server that challenges
     it, the agent proves that it knows the token; to others it shows it."""
@@ -351,9 +419,30 @@ def kind_of(config: RoleConfig) -> str:
     return str(config.__struct_config__.tag)
 
 
+class LogConfig(_Table, frozen=True, kw_only=True):
+    """What the daemon's log looks like."""
+
+    format: Literal["text", "json"] = "text"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least that is logged; ``TUNNELD_LOG_LEVEL`` in the environment goes before it."""
+
+
+class AdminConfig(_Table, frozen=True, kw_only=True):
+    """Where Prometheus and health checks ask: ``/metrics``, ``/healthz``, ``/readyz``."""
+
+    listen: str
+    """``host:port``, or ``unix:/path``. Whoever reaches it reads which agents and files there
+    are."""
+    open: bool = False
+    """Whether ``listen`` may be more than a loopback address."""
+
+
 class Config(_Table, frozen=True, kw_only=True):
     """The whole file."""
 
+    log: LogConfig = LogConfig()
+    admin: AdminConfig | None = None
+    """None where nobody asks over HTTP; ``tunnelctl metrics`` is there all the same."""
     watch: bool = True
     """Whether changes of this file, and of those that the roles name, take effect by themselves,
     within some seconds; else with ``tunnelctl reload`` or SIGHUP alone."""

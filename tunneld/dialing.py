@@ -74,6 +74,8 @@ class DialError(Exception):
         self.kind = kind
         self.dial = ""
         """The id of its record, for `tunnelctl trace --last`, once there is one."""
+        self.retry_after = 1 if kind is OVERLOADED else 0
+        """Seconds after which another try makes sense; 0 if that is not known."""
 
     def proxy_status(self, by: str) -> str:
         """A ``proxy-status`` header value (RFC 9209): who says so, error type, details."""

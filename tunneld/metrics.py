@@ -186,6 +186,15 @@ _OVERRUN = Family(
 )
 
 
+_REFUSED = Family(
+    "refused_dials_total",
+    "counter",
+    "Dials that were refused for a limit, by its key in the configuration, or for the descriptors "
+    "or the memory of the process.",
+    ("limit",),
+)
+
+
 class TelemetryCollector(Collector):
     """Shows one telemetry object to a registry."""
 
@@ -218,6 +227,7 @@ def _own_metrics(telemetry: Telemetry) -> Iterator[Metric]:
     )
     yield _CARRIED.metric(prefix, telemetry.tunneld_carried_bytes_total)
     yield _OVERRUN.metric(prefix, telemetry.tunneld_overrun_connections_total)
+    yield _REFUSED.metric(prefix, telemetry.tunneld_refused_dials_total)
     yield stalled.metric(prefix, stalls.count)
     yield stalled_seconds.metric(prefix, stalls.seconds())
 

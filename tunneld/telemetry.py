@@ -10,6 +10,7 @@ dashboards and alerts for those work here too. Beyond them, a few of our own, ex
 - ``tunneld_overrun_connections_total``: connections closed because their queue overran, by the
   segment that did not take its octets (server: `TO_CLIENT`, `TO_AGENT`; agent: `TO_ENDPOINT`,
   `FROM_AGENT`);
+- ``tunneld_refused_dials_total``: dials refused for a limit, by its key in the configuration;
 - ``tunneld_stalls``: streams whose flow control lets nothing out while octets wait, exposed as
   ``stalled_agents`` or ``stalled_servers`` now, and ``stalled_seconds_total`` in all.
 
@@ -58,6 +59,15 @@ DIAL_UNKNOWN = "unknown"
 TO_SERVER = "to_server"
 FROM_SERVER = "from_server"
 """Directions of an agent's failures."""
+
+AGENT_LIMITS = ("connections", "pending", "rate")
+SERVER_LIMITS = (
+    "connections",
+    *(f"{whose}-{what}" for whose in ("client", "agent") for what in AGENT_LIMITS),
+)
+DESCRIPTORS = "descriptors"
+MEMORY = "memory"
+"""What dials are refused for: keys of the tables of limits; what the process may have."""
 
 SERVER_DIAL_BOUNDS = (1e-06, 1e-05, 1e-04, 0.005, 0.025, 0.1, 0.5, 2.5, 12.5)
 SERVER_LIFE_BOUNDS = (1, 5, 15, 30, 60, 300, 900, 1800, 3600, 14400, 43200, 86400)
@@ -217,6 +227,10 @@ class ServerTelemetry:
     tunneld_overrun_connections_total: Counter[str] = field(
         default_factory=_zeros(TO_CLIENT, TO_AGENT)
     )
+    tunneld_refused_dials_total: Counter[str] = field(
+        default_factory=_zeros(*SERVER_LIMITS, DESCRIPTORS, MEMORY)
+    )
+    """By limit."""
     tunneld_stalls: Stalls = field(default_factory=Stalls)
     """Agents whose stream is blocked."""
 
@@ -265,5 +279,9 @@ class AgentTelemetry:
     tunneld_overrun_connections_total: Counter[str] = field(
         default_factory=_zeros(TO_ENDPOINT, FROM_AGENT)
     )
+    tunneld_refused_dials_total: Counter[str] = field(
+        default_factory=_zeros(*AGENT_LIMITS, DESCRIPTORS, MEMORY)
+    )
+    """By limit."""
     tunneld_stalls: Stalls = field(default_factory=Stalls)
     """Servers towards which the stream is blocked."""

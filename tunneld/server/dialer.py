@@ -13,8 +13,13 @@ from tunneld.config import ServerConfig
 from tunneld.conns import Conn, Conns
 from tunneld.dialing import AGENT_TIMEOUT, NO_AGENT, TUNNEL_LOST, DialError
 from tunneld.dialrecord import DialRecord, DialRecords
+from tunneld.events import Event, emit
+from tunneld.pacedend import paced
+from tunneld.quota import LimitedError, Refusals, Visit
 from tunneld.relay import DialledEnd, RelayError
+from tunneld.server.admission import Admission
 from tunneld.server.chooser import Chooser
+from tunneld.server.policy import Verdict
 from tunneld.server.registry import Tunnel
 from tunneld.telemetry import (
     BACKEND_CLOSE,
@@ -45,20 +50,34 @@ class Dialer:
 
     Args:
       timeout: seconds for the agent's answer; 0 waits for as long as the client does.
+      agent_wait: seconds for an agent to come, where there is none.
     """
 
     def __init__(
-        self, chooser: Chooser, conns: Conns, telemetry: ServerTelemetry, timeout: float
+        self,
+        chooser: Chooser,
+        conns: Conns,
+        telemetry: ServerTelemetry,
+        timeout: float,
+        agent_wait: float = 0.0,
+        *,
+        admission: Admission,
     ) -> None:
         self.records = DialRecords()
         self._chooser = chooser
         self._conns = conns
         self._telemetry = telemetry
+        self._admission = admission
+        self._refusals = Refusals()
         self._timeout = timeout or math.inf
+        self._agent_wait = agent_wait
+        self._agents_by = -math.inf
 
     def reconfigure(self, config: ServerConfig) -> None:
         """Go by another configuration from the next dial on."""
         self._timeout = config.dial_timeout or math.inf
+        self._agent_wait = config.agent_wait
+        self._admission.change(config.limits)
 
     async def connect(
         self,
@@ -83,8 +102,9 @@ class Dialer:
         record = record or DialRecord(caller, address)
         record.entry = entry
         try:
-            with self._conns.listed(caller, address, dial=record.id) as conn:
-                await self._connect(record, conn, carry, protocol, agent)
+            with self._conns.listed(caller, address, dial=record.id) as conn, Visit() as visit:
+                self._admission.admit(caller, visit)
+                await self._connect(record, conn, visit, carry, protocol, agent)
         except DialError as exc:
             self._failed(record, exc)
             raise
@@ -98,12 +118,16 @@ class Dialer:
             )
 
     def _failed(self, record: DialRecord, exc: DialError) -> None:
-        self._telemetry.dial_failure_count[_REASONS.get(exc.kind, ERROR_RESPONSE)] += 1
         exc.dial = record.id
         record.failed(exc)
         self.records.keep(record)
-        log.info(
-            "dial failed",
+        if isinstance(exc, LimitedError):
+            self._telemetry.tunneld_refused_dials_total[exc.limit] += 1
+            self._refusals.log(exc, record.id, str(record.caller))
+            return
+        self._telemetry.dial_failure_count[_REASONS.get(exc.kind, ERROR_RESPONSE)] += 1
+        emit(
+            Event.DIAL_FAILED,
             client=str(record.caller),
             destination=record.destination,
             dial=record.id,
@@ -112,13 +136,20 @@ class Dialer:
         )
 
     async def _connect(
-        self, record: DialRecord, conn: Conn, carry: Carry, protocol: str, agent: str | None
+        self,
+        record: DialRecord,
+        conn: Conn,
+        visit: Visit,
+        carry: Carry,
+        protocol: str,
+        agent: str | None,
     ) -> None:
         try:
-            tunnel, verdict = self._chooser.choose(record, agent)
+            tunnel, verdict = await self._choose(record, agent)
         finally:
             conn.agent, conn.rule = record.agent, record.rule
         conn.link = tunnel
+        self._admission.admit_to(record.agent, visit)
         rules = self._chooser.rules_for(verdict)
         tunnel.conns += 1
         tunnel.dials += 1
@@ -131,9 +162,27 @@ class Dialer:
                 raise
             finally:
                 conn.dialled, conn.rule = record.address, record.rule
-            await self._carry(end, conn, carry)
+            visit.connected()
+            await self._carry(paced(end, visit.paces), conn, carry)
         finally:
             tunnel.conns -= 1
+
+    def wait_for_agents(self, seconds: float) -> None:
+        """Have dials wait for an agent as long as this, at least, during the next so many seconds:
+        we have just begun to serve clients that had agents before."""
+        self._agents_by = trio.current_time() + seconds
+
+    async def _choose(self, record: DialRecord, agent: str | None) -> tuple[Tunnel, Verdict]:
+        """As `Chooser.choose`; waits for an agent where there is none."""
+        until = max(trio.current_time() + self._agent_wait, self._agents_by)
+        while True:
+            try:
+                return self._chooser.choose(record, agent)
+            except DialError as exc:
+                if exc.kind is not NO_AGENT or trio.current_time() >= until:
+                    raise
+            with trio.move_on_at(until):
+                await self._chooser.next_agent()
 
     async def _dial(
         self, tunnel: Tunnel, protocol: str, record: DialRecord, rules: str

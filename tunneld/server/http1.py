@@ -173,11 +173,13 @@ def failed(error: DialError, server_name: str, *, as_upstream: bool = False) -> 
     Args:
       as_upstream: whether failures of the server itself are worded as konnectivity does it.
     """
-    proxy_status = f"Proxy-Status: {error.proxy_status(server_name)}"
+    headers = [f"Proxy-Status: {error.proxy_status(server_name)}"]
+    if error.retry_after:
+        headers.append(f"Retry-After: {error.retry_after}")
     status, body = HTTPStatus(error.kind.status), str(error)
     if as_upstream and error.kind in _UPSTREAM:
         status, body = _UPSTREAM[error.kind]
-    return reply(status, body, headers=(proxy_status,))
+    return reply(status, body, headers=tuple(headers))
 
 
 def bad(why: str) -> BadRequestError:

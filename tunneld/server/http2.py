@@ -13,6 +13,7 @@ from tunneld.caller import Caller
 from tunneld.config import ServerConfig
 from tunneld.conns import Conn
 from tunneld.dialing import DialError
+from tunneld.events import Event, emit
 from tunneld.reactor import Reactor
 from tunneld.relay import DialledEnd, Relay
 from tunneld.server.clientdial import Preamble
@@ -59,6 +60,7 @@ class Http2Frontend:
         self._connects = connect
         self._keepalive = keepalive
         self._sessions: set[Session] = set()
+        self._draining = False
 
     def reconfigure(self, config: ServerConfig) -> None:
         """Go by another configuration from the next client on."""
@@ -66,6 +68,7 @@ class Http2Frontend:
 
     def drain(self) -> None:
         """Take no new streams from anybody."""
+        self._draining = True
         for session in list(self._sessions):
             session.drain()
 
@@ -91,6 +94,8 @@ class Http2Frontend:
                 on_request=on_request,
             )
             self._sessions.add(session)
+            if self._draining:  # it has come just before
+                session.drain()
             try:
                 await session.run(early)
             except SessionError as exc:
@@ -105,7 +110,7 @@ class Http2Frontend:
         try:
             caller = await visitor.identify(parse_credentials(shown))
         except UnauthorizedError as exc:
-            log.info("client refused", client=visitor.caller.address, error=str(exc))
+            emit(Event.CLIENT_REFUSED, client=visitor.caller.address, error=str(exc))
             raise GrpcError(Status.UNAUTHENTICATED, str(exc)) from exc
         await self._proxy.serve(caller, end, request)
 
@@ -128,11 +133,14 @@ class Http2Frontend:
             caller = await visitor.identify(credentials)
             await self._connect(caller, front, authority, preamble)
         except UnauthorizedError as exc:
-            log.info("client refused", client=visitor.caller.address, error=str(exc))
+            emit(Event.CLIENT_REFUSED, client=visitor.caller.address, error=str(exc))
             _refuse(front, exc)
         except DialError as exc:
             value = exc.proxy_status(self._name).encode("latin-1", "replace")
-            front.reply(exc.kind.status, str(exc), [(b"proxy-status", value)])
+            head = [(b"proxy-status", value)]
+            if exc.retry_after:
+                head.append((b"retry-after", b"%d" % exc.retry_after))
+            front.reply(exc.kind.status, str(exc), head)
         except Exception:  # a bug: it ends this stream alone
             log.exception("client failed", client=str(visitor.caller))
             front.abort()

@@ -25,6 +25,7 @@ from tunneld.request import Nothing
 from tunneld.role import Host, Role, RoleError
 from tunneld.rules import RuleError
 from tunneld.server.access import Access
+from tunneld.server.admission import Admission
 from tunneld.server.agents import ALPN, AgentServer
 from tunneld.server.chooser import Chooser
 from tunneld.server.clientdial import ClientDials
@@ -71,7 +72,14 @@ class ServerRole(Role):
         if self.policy.is_open:
             log.warning("policy is open: every client reaches whatever the agents reach")
         chooser = Chooser(self._registry, self.policy)
-        self._dialer = Dialer(chooser, self._conns, telemetry, config.dial_timeout, config.agent_wait)
+        self._dialer = Dialer(
+            chooser,
+            self._conns,
+            telemetry,
+            config.dial_timeout,
+            config.agent_wait,
+            admission=Admission(config.limits, host.reactor),
+        )
         self._frontends = self._make_frontends(f"tunneld-{host.name}")
         self.agent_server = AgentServer(
             host.reactor,
