@@ -7,6 +7,7 @@ import difflib
 import json
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from types import UnionType
 from typing import Any, get_args, get_origin
 
 import msgspec
@@ -51,6 +52,8 @@ def _field_problems(
 
 def value_problems(value: object, kind: Any, path: str) -> Iterator[Problem]:
     """All mistakes in a value of type ``kind``: a struct, a tuple of structs, or anything else."""
+    if get_origin(kind) is UnionType and isinstance(value, dict):  # a table, or none
+        kind = get_args(kind)[0]
     item = get_args(kind)[0] if get_origin(kind) is tuple else None
     if isinstance(kind, type) and issubclass(kind, Struct):
         yield from struct_problems(value, kind, path)
