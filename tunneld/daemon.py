@@ -242,8 +242,8 @@ def _look_through_inherited(settings: Settings) -> None:
 
 
 async def _show_status(notifier: Notifier, roster: Roster) -> None:
-    """Have the service manager show what the roles do."""
-    while True:
+    """Have the service manager, if there is one, show what the roles do."""
+    while notifier.address:
         shown = _summary(roster)
         await notifier.status(shown)
         await roster.wait_until(partial(_differs, roster, shown))

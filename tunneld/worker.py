@@ -37,6 +37,10 @@ log = structlog.get_logger(__name__)
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
+class Alive(Struct, frozen=True):
+    """Parameters of ``alive``, which is answered once the data plane has turned."""
+
+
 class Start(Struct, frozen=True):
     """Parameters of ``start``."""
 
@@ -86,6 +90,7 @@ class Worker:
         self._frames = frames
         self._group = group
         self._methods: Mapping[str, tuple[type[Struct], Callable[..., Awaitable[Message]]]] = {
+            "alive": (Alive, self._alive),
             "start": (Start, self._start),
             "stop": (Stop, self._stop),
             "rows": (Rows, self._rows),
@@ -134,6 +139,10 @@ class Worker:
             raise ControlError("unknown_method", f"unknown method {envelope.method!r}")
         kind, method = self._methods[envelope.method]
         return await method(msgspec.convert(envelope.params, kind))
+
+    async def _alive(self, _: Alive) -> Message:
+        await self._group.alive()
+        return {}
 
     async def _start(self, params: Start) -> Message:
         self._group.start(params.config)

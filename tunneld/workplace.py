@@ -58,6 +58,8 @@ class Premises:
     log_line: Callable[[str | None, LogRecord], None]
     """Takes what roles and workers log."""
     worker: Sequence[str] = WORKER
+    watchdog: float = 30.0
+    """Seconds for a worker to answer that it is alive; then it is killed."""
     backoff: Callable[[], Backoff] = lambda: Backoff(BACKOFF_MIN, BACKOFF_MAX)
 
 
@@ -256,6 +258,8 @@ class Workplace:
         try:
             async with frames, trio.open_nursery() as nursery:
                 nursery.start_soon(self._read_stderr, child, last_words)
+                watch = trio.CancelScope()
+                nursery.start_soon(self._watch, link, watch)
                 self._link, self._nursery = link, nursery
                 for tenant in self._tenants.values():
                     nursery.start_soon(self._assign, link, tenant)
@@ -264,12 +268,27 @@ class Workplace:
                 except FrameError as exc:
                     reason = f"the worker spoke nonsense: {exc}"
                     child.kill()
+                watch.cancel()
                 self._link = self._nursery = None
                 # Its last words are worth a moment.
                 nursery.cancel_scope.deadline = trio.current_time() + EXIT_GRACE
         finally:
             self._link = self._nursery = None
         return reason
+
+    async def _watch(self, link: WorkerLink, scope: trio.CancelScope) -> None:
+        """Kill the worker when it answers no more."""
+        with scope:
+            while True:
+                await trio.sleep(self._premises.watchdog / 2)
+                with trio.move_on_after(self._premises.watchdog) as waiting:
+                    try:
+                        await link.call("alive", {})
+                    except ControlError:
+                        return  # it has ended, as `run` is about to see
+                if waiting.cancelled_caught:
+                    self._kill("it has not answered for too long")
+                    return
 
     async def _assign(self, link: WorkerLink, tenant: _Tenant) -> None:
         if tenant.leaving:

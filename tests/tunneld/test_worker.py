@@ -56,6 +56,10 @@ async def test_roles_start_and_stop_by_request(line: Line) -> None:
     assert await line.link.call("rows", {"kind": "agents"}) == {"rows": []}
 
 
+async def test_a_worker_says_that_it_is_alive(line: Line) -> None:
+    assert await line.link.call("alive", {}) == {}
+
+
 async def test_a_second_start_changes_nothing(line: Line) -> None:
     await line.link.call("start", {"config": ECHO})
     await line.link.call("start", {"config": ECHO})

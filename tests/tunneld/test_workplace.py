@@ -34,7 +34,9 @@ def role(name: str, todo: str = "ready") -> EchoConfig:
 class World:
     """A workplace without a namespace, and what it reported."""
 
-    def __init__(self, tmp_path: Path, worker: tuple[str, ...] = COMMAND) -> None:
+    def __init__(
+        self, tmp_path: Path, worker: tuple[str, ...] = COMMAND, watchdog: float = 30.0
+    ) -> None:
         self.statuses: dict[str, RoleStatus] = {}
         self.history: list[tuple[str, RoleState]] = []
         self.lines: list[tuple[str | None, LogRecord]] = []
@@ -46,6 +48,7 @@ class World:
             report=self._report,
             log_line=lambda name, line: self.lines.append((name, line)),
             worker=worker,
+            watchdog=watchdog,
             backoff=lambda: Backoff(0.01, 0.01),
         )
         self.place = Workplace("here", self._enter, premises)
@@ -305,3 +308,12 @@ async def test_a_dial_fails_with_its_worker(world: World) -> None:
 async def _fails(place: Workplace, sock: socket.socket) -> None:
     with pytest.raises(ControlError, match="the worker has ended"):
         await place.dial("a", sock, "slow", 80, {"id": 7, "result": {}})
+
+
+async def test_a_worker_that_hangs_is_killed_and_another_one_employed(tmp_path: Path) -> None:
+    async with running(World(tmp_path, watchdog=1.0)) as world:
+        world.place.start(role("a", "hang"))
+        await world.until_state("a", S.READY)
+        await world.until_state("a", S.BACKOFF)
+        assert "killed by SIGKILL" in world.statuses["a"].reason
+        await world.until_state("a", S.READY, restarts=1)
