@@ -5,15 +5,15 @@ from pathlib import Path
 
 import click
 
-from ctl.address import Address, AddressError, parse_address
+from ctl.address import AddressError, parse_address
 from ctl.paths import CONTROL_VARIABLE, STATE_VARIABLE, PathError, control_path, state_directory
 from tunneld.doctor.examination import Request, examine
 from tunneld.doctor.report import as_json, exit_code, table
 
 
-def _address(text: str) -> Address:
+def _address(text: str) -> str:
     try:
-        return parse_address(text)
+        return text if text.startswith("unix:") else str(parse_address(text))
     except AddressError as exc:
         raise click.BadParameter(str(exc)) from exc
 
@@ -42,7 +42,7 @@ def _address(text: str) -> Address:
 )
 def doctor(
     config: Path | None,
-    health: tuple[Address, ...],
+    health: tuple[str, ...],
     strict: bool,
     control: str | None,
     state: str | None,

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from ctl.address import Address
 from ctl.messages import ControlError
-from tunneld.config import RoleConfig
+from tunneld.config import AdminConfig, Config, RoleConfig
 from tunneld.configfile import ConfigError, load_config
 from tunneld.doctor.clock import check_clock
 from tunneld.doctor.daemon import (
@@ -25,6 +24,7 @@ from tunneld.doctor.finding import Finding, Verdict, passed
 from tunneld.doctor.health import check_health
 from tunneld.doctor.inside import inside_checks
 from tunneld.doctor.kernel import check_kernel
+from tunneld.doctor.listening import check_free
 from tunneld.doctor.places import check_socket, check_state, owner_of
 from tunneld.doctor.roles import role_checks
 from tunneld.doctor.running import Check, run_checks
@@ -39,19 +39,21 @@ class Request:
     state: Path
     config: Path | None = None
     """In place of what the daemon runs with."""
-    health: tuple[Address, ...] = ()
+    health: tuple[str, ...] = ()
+    """Addresses of health ports."""
 
 
 def examine(request: Request) -> Iterator[Finding]:
     """All findings, as they come."""
-    roles, problems = _read(request.config)
     daemon, error = _find(request.control)
-    if daemon is not None and request.config is None:
-        roles = daemon.roles
+    config, problems = _read(request.config, daemon)
+    roles = daemon.roles if daemon is not None and request.config is None else config.role
     yield from problems
     if error is not None:
         yield missing(error, has_config=request.config is not None)
     checks = [*_host_checks(request, daemon), *_process_checks(daemon, roles)]
+    if config.admin is not None:
+        checks.append(_admin_check(config.admin, daemon))
     for role in roles:
         row = daemon.rows.get(role.name) if daemon else None
         if role.namespace is not None:
@@ -62,18 +64,28 @@ def examine(request: Request) -> Iterator[Finding]:
     yield from run_checks(checks)
 
 
-def _read(path: Path | None) -> tuple[tuple[RoleConfig, ...], list[Finding]]:
-    if path is None:
-        return (), []
+def _read(path: Path | None, daemon: Daemon | None) -> tuple[Config, list[Finding]]:
+    """The file asked for and what is to be said of it; or, silently, that of the daemon."""
+    chosen = path or (daemon.file if daemon else None)
+    if chosen is None:
+        return Config(), []
     try:
-        roles = load_config(path).role
+        config = load_config(chosen)
     except ConfigError as exc:
         advice = "correct it; tunneld check-config says when it is right"
-        return (), [
+        findings = [
             Finding("configuration", Verdict.FAIL, f"{path}: {problem}", advice)
             for problem in exc.problems
         ]
-    return roles, [passed("configuration", f"{path}: ok, {len(roles)} roles")]
+        return Config(), findings if path else []
+    good = passed("configuration", f"{path}: ok, {len(config.role)} roles")
+    return config, [good] if path else []
+
+
+def _admin_check(admin: AdminConfig, daemon: Daemon | None) -> Check:
+    if daemon is None:
+        return Check("admin", "daemon", partial(check_free, "admin", admin.listen))
+    return Check("admin", "daemon", partial(check_health, admin.listen))
 
 
 def _find(control: Path) -> tuple[Daemon | None, ControlError | None]:
@@ -90,7 +102,7 @@ def _host_checks(request: Request, daemon: Daemon | None) -> Iterator[Check]:
     uid = owner_of(daemon.pid) if daemon else os.getuid()
     yield Check("state directory", "host", partial(check_state, state, uid))
     for address in request.health:
-        yield Check("health port", str(address), partial(check_health, address))
+        yield Check("health port", address, partial(check_health, address))
     if daemon is not None:
         yield Check("control socket", "daemon", partial(check_socket, request.control))
         yield Check("daemon", "daemon", partial(check_daemon, daemon))

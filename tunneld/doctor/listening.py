@@ -23,13 +23,10 @@ from tunneld.doctor.certificates import (
 from tunneld.doctor.finding import Finding, failed, noted, passed, warned
 from tunneld.doctor.holders import holder_of
 from tunneld.doctor.listeners import INHERITED, UNIX, Listening, address_of, listeners_of
-from tunneld.doctor.network import CONNECT_TIMEOUT, why_not
+from tunneld.doctor.network import knock, why_not
 from tunneld.doctor.running import Check
 from tunneld.listening import listen_advice
 from tunneld.secretsfile import SecretsError, load
-
-_REACHED_AT = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
-"""Where to reach a listener that has all addresses."""
 
 
 def listener_checks(config: RoleConfig, addresses: Sequence[str] | None) -> Iterator[Check]:
@@ -109,22 +106,8 @@ def _knock(address: str) -> bytes:
     Raises:
       OSError, AddressError: there is nobody.
     """
-    _connect(address).close()
+    knock(address).close()
     return b""
-
-
-def _connect(address: str) -> socket.socket:
-    if not address.startswith(UNIX):
-        host, port = parse_listen_address(address)
-        return socket.create_connection((_REACHED_AT.get(host, host), port), CONNECT_TIMEOUT)
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        sock.settimeout(CONNECT_TIMEOUT)
-        sock.connect(address.removeprefix(UNIX))
-    except BaseException:
-        sock.close()
-        raise
-    return sock
 
 
 def _shake(address: str) -> bytes:
@@ -138,7 +121,7 @@ def _shake(address: str) -> bytes:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     context.set_alpn_protocols(["rh2", "h2", "http/1.1"])
-    with _connect(address) as sock, context.wrap_socket(sock) as tls:
+    with knock(address) as sock, context.wrap_socket(sock) as tls:
         return tls.getpeercert(binary_form=True) or b""
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ctl.address import Address
+from ctl.address import Address, parse_listen_address
 from tunneld.doctor.finding import Finding, failed, passed, warned
 from tunneld.doctor.running import in_time
 
@@ -14,6 +14,9 @@ DNS_TIMEOUT = 8.0
 CONNECT_TIMEOUT = 5.0
 """Seconds."""
 SLOW_DNS = 1.0
+_REACHED_AT = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
+"""Where to reach a listener that has all addresses."""
+_UNIX = "unix:"
 MAX_ADDRESSES = 8
 """Of one name that are tried."""
 
@@ -103,6 +106,27 @@ def connect(place: Place) -> socket.socket:
     try:
         sock.settimeout(CONNECT_TIMEOUT)
         sock.connect(place.where)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def knock(listen: str) -> socket.socket:
+    """A blocking socket with `CONNECT_TIMEOUT`, connected to a listener of this host.
+
+    Args:
+      listen: ``host:port``, ``:port`` or ``unix:/path``, as the listener has it.
+    Raises:
+      OSError, AddressError: there is nobody.
+    """
+    if not listen.startswith(_UNIX):
+        host, port = parse_listen_address(listen)
+        return socket.create_connection((_REACHED_AT.get(host, host), port), CONNECT_TIMEOUT)
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        sock.settimeout(CONNECT_TIMEOUT)
+        sock.connect(listen.removeprefix(_UNIX))
     except BaseException:
         sock.close()
         raise

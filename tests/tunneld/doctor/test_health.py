@@ -7,14 +7,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from ctl.address import Address
 from tests.tunneld.doctor.samples import verdicts
 from tests.tunneld.doctor.test_handshake import serving
 from tunneld.doctor.health import check_health
 
 
 @contextmanager
-def health_port(statuses: dict[str, int], date: str | None = None) -> Iterator[Address]:
+def health_port(statuses: dict[str, int], date: str | None = None) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(statuses.get(self.path, 404))
@@ -30,7 +29,7 @@ def health_port(statuses: dict[str, int], date: str | None = None) -> Iterator[A
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
-        yield Address("127.0.0.1", server.server_address[1])
+        yield f"127.0.0.1:{server.server_address[1]}"
         server.shutdown()
         thread.join()
 
@@ -57,6 +56,7 @@ def test_a_clock_that_is_wrong_there_is_told() -> None:
 
 
 def test_what_is_no_health_port_fails() -> None:
-    assert verdicts(check_health(Address("127.0.0.1", 1))) == [("health port", "fail")]
+    assert verdicts(check_health("unix:/nosuch/socket")) == [("health port", "fail")]
+    assert verdicts(check_health("127.0.0.1:1")) == [("health port", "fail")]
     with serving(None, b"SSH-2.0-nonsense\r\n") as (host, port):
-        assert verdicts(check_health(Address(host, port))) == [("health port", "fail")]
+        assert verdicts(check_health(f"{host}:{port}")) == [("health port", "fail")]
