@@ -10,6 +10,8 @@ from tunneld.config import AgentConfig, Frontend, ServerConfig, TunnelListener, 
 from tunneld.configcheck import group_problems, role_problems
 from tunneld.schema import struct_problems
 
+WAYS = "HOST:PORT, wss://HOST/PATH, or ws://HOST/PATH"
+
 
 def problems(role: ServerConfig | AgentConfig) -> list[str]:
     return [str(problem) for problem in role_problems(role, "role[0]")]
@@ -63,8 +65,7 @@ def test_an_agent_may_go_out_in_many_ways(pki: Path, options: dict[str, str]) ->
     [
         (
             {"server": "http://edge"},
-            "role[0].server: 'http://edge': 'http' is no way to a server;"
-            + " expected HOST:PORT, wss://HOST/PATH, or ws://HOST/PATH",
+            f"role[0].server: 'http://edge': 'http' is no way to a server; expected {WAYS}",
         ),
         (
             {"http_proxy": "socks5://proxy"},

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 
@@ -16,7 +17,14 @@ from tests.interop.konnectivity.processes import free_port
 from tests.tunneld.policies import OPEN_AGENT, OPEN_SERVER
 from tunneld.backoff import Backoff
 from tunneld.client import Client, connect
-from tunneld.config import AgentConfig, EchoConfig, Frontend, ServerConfig, TunnelListener
+from tunneld.config import (
+    AgentConfig,
+    EchoConfig,
+    Frontend,
+    ServerConfig,
+    TunnelListener,
+    WebsocketListener,
+)
 from tunneld.logbook import LogBook
 from tunneld.role import RoleState
 from tunneld.roster import Entry, Roster
@@ -73,10 +81,10 @@ class World:
     def entry(self, name: str) -> Entry:
         return self.supervisor.roster.get(name)
 
-    async def begin(self, agent: AgentConfig, tunnels: int) -> None:
+    async def begin(self, agent: AgentConfig, tunnels: int, **server: Any) -> None:
         """Start all, and wait for so many tunnels."""
         endpoint = EchoConfig(name="echo", listen=f"127.0.0.1:{self.ports[ENDPOINT]}")
-        self.supervisor.add([self.server(), agent, endpoint])
+        self.supervisor.add([self.server(**server), agent, endpoint])
         assert await self.supervisor.settled(list(self.supervisor.roster))
         await self.tunnels(tunnels)
 
@@ -150,6 +158,14 @@ async def test_agents_have_a_tunnel_to_each_process(world: World, processes: int
     await world.until(lambda: world.entry("agent").status.reason == "connected to 2 of 2 servers")
     await world.echo(12)
     await world.echo(12, unix=True)
+
+
+async def test_websockets_are_dealt_out_to_the_processes_too(world: World) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    agent = msgspec.structs.replace(world.agent(), server=f"ws://{address}/tunnel")
+    await world.begin(agent, 2, websocket=WebsocketListener(listen=address))
+    await world.until(lambda: world.entry("agent").status.reason == "connected to 2 of 2 servers")
+    await world.echo(4)
 
 
 async def test_local_dials_go_to_the_processes_in_turn(world: World) -> None:
