@@ -39,6 +39,12 @@ def agents(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[
     return _beginning(incomplete, _names(ctx, "agents", "agents", "id"))
 
 
+def connections(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Ids of connections that have not been given yet."""
+    given = ctx.params.get(param.name or "") or ()
+    return _beginning(incomplete, _names(ctx, "conns", "conns", "id"), given)
+
+
 def labs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     """Names of labs."""
     return _beginning(incomplete, _names(ctx, "ns.list", "labs", "name"))

@@ -62,6 +62,8 @@ def test_data_files_are_in_the_wheel(wheel: Path) -> None:
     topologies = {str(path.relative_to(ROOT)) for path in ROOT.glob("netns/topologies/*.toml")}
     assert "netns/topologies/demo.toml" in topologies
     assert topologies <= names
+    pages = {str(path.relative_to(ROOT)) for path in ROOT.glob("tunneld/man/*")}
+    assert {"tunneld/man/tunnelctl.1", "tunneld/man/tunneld.toml.5"} <= pages <= names
     assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
 
 

@@ -40,6 +40,7 @@ def programs(tmp_path: Path) -> Path:
 def known(daemon: FakeDaemon) -> FakeDaemon:
     daemon.answers["role.list"] = {"roles": ROLES}
     daemon.answers["agents"] = {"agents": [{"id": "office"}, {"id": "office"}]}
+    daemon.answers["conns"] = {"conns": [{"id": "a1"}, {"id": "b2"}]}
     daemon.answers["ns.list"] = {"labs": LABS}
     return daemon
 
@@ -129,6 +130,8 @@ def test_commands_and_names_are_completed_at_the_prompt(terminal: Terminal) -> N
         ("tunnelctl dial --server ", {"edge"}),
         ("tunnelctl ns exec p", {"public", "private"}),
         ("tunnelctl ns check --name ", {"demo"}),
+        ("tunnelctl kill agent o", {"office"}),
+        ("tunnelctl kill conn a1 ", {"b2"}),
         ("tunnelctl explain no_ag", {"no_agent"}),
         ("tunnelctl agents -o ", {"table", "json"}),
         ("tunnelctl certs is", {"issue"}),
