@@ -88,6 +88,18 @@ def format_size(octets: object) -> str:
     return f"{size:.1f} TiB"
 
 
+def format_rate(sent: object, received: object) -> str | None:
+    """Octets per second, both ways together; None if nothing moves."""
+    if not isinstance(sent, (int, float)) or not isinstance(received, (int, float)):
+        return None
+    return f"{format_size(sent + received)}/s" if sent + received >= 1 else None
+
+
+def format_rtt(value: object) -> str:
+    """Milliseconds."""
+    return f"{value:.1f}ms" if isinstance(value, (int, float)) else "-"
+
+
 def _cell(value: object) -> str:
     if value is None or value == "":
         return "-"

@@ -10,8 +10,10 @@ import structlog
 import trio
 
 from ctl.address import Address
+from tunneld.events import Event, emit
 from tunneld.inherited import SYSTEMD, UNIX, LentListener, inherited
 from tunneld.listening import claim_listeners, listen_error, parse_listen
+from tunneld.openlisteners import open_listeners
 from tunneld.transport.base import tune
 
 log = structlog.get_logger(__name__)
@@ -44,7 +46,7 @@ async def listen(address: str, *, reuse_port: bool = False) -> list[socket.socke
         numbers = address.rpartition("/")[2].split(",")
         return [SharedListener(fileno=os.dup(int(number))) for number in numbers]
     if taken := claim_listeners(address):
-        return taken
+        return _noted(address, taken)
     if address.startswith(UNIX):
         return [listen_unix(address)]
     host, port = parse_listen(address)
@@ -78,6 +80,14 @@ async def listen(address: str, *, reuse_port: bool = False) -> list[socket.socke
             raise listen_error(address, exc) from exc
     if not sockets and failure is not None:
         raise listen_error(address, failure) from failure
+    return _noted(address, sockets)
+
+
+def _noted(address: str, sockets: list[socket.socket]) -> list[socket.socket]:
+    """The same, and a successor of this process shall have those that are its own."""
+    for sock in sockets:
+        if not isinstance(sock, LentListener):
+            open_listeners.add(address, sock)
     return sockets
 
 
@@ -115,6 +125,7 @@ def listen_unix(address: str) -> socket.socket:
     except OSError as exc:
         sock.close()
         raise listen_error(address, exc) from exc
+    open_listeners.add(address, sock)
     return sock
 
 
@@ -156,7 +167,8 @@ def close_listener(sock: socket.socket) -> None:
     if sock.fileno() < 0:
         return
     path = ""
-    if sock.family == socket.AF_UNIX and not isinstance(sock, LentListener):
+    kept = isinstance(sock, LentListener) or open_listeners.given_away
+    if sock.family == socket.AF_UNIX and not kept:
         path = sock.getsockname()
     trio.lowlevel.notify_closing(sock)
     sock.close()
@@ -169,12 +181,14 @@ async def accept_each(
     handler: Callable[[socket.socket], Awaitable[None]],
     connections: trio.Nursery,
 ) -> None:
-    """Run ``handler`` in ``connections`` for each connection, until cancelled.
+    """Run ``handler`` in ``connections`` for each connection, until cancelled; `accept_rest` then
+    takes those that wait, before the listener is closed.
 
     The handler owns the socket. When descriptors run out, connections wait in the backlog.
     """
     # Of those who share a listener whoever is idle shall have the next connection.
     at_once = 1 if isinstance(listener, SharedListener) else _ACCEPTS_PER_WAKE
+    exhausted = False
     while True:
         await trio.lowlevel.wait_readable(listener)
         for _ in range(at_once):
@@ -187,13 +201,42 @@ async def accept_each(
                     continue
                 if exc.errno not in _EXHAUSTED:
                     raise
-                log.error("cannot accept connections", error=exc.strerror)
+                if not exhausted:
+                    exhausted = True
+                    text = "cannot accept connections"
+                    emit(Event.OUT_OF_DESCRIPTORS, text, error=exc.strerror)
                 await trio.sleep(_PAUSE)
                 break
-            sock.setblocking(False)
-            try:
-                tune(sock)
-            except OSError:  # reset while it waited
-                sock.close()
+            exhausted = False
+            _hand_on(sock, handler, connections)
+
+
+def accept_rest(
+    listener: socket.socket,
+    handler: Callable[[socket.socket], Awaitable[None]],
+    connections: trio.Nursery,
+) -> None:
+    """Take the connections that wait, right before the listener is closed: the kernel would reset
+    them, unless another process shares it."""
+    while True:
+        try:
+            sock, _ = listener.accept()
+        except OSError as exc:
+            if exc.errno in _GONE:
                 continue
-            connections.start_soon(handler, sock)
+            return  # no more wait, or there is no descriptor for them
+        _hand_on(sock, handler, connections)
+
+
+def _hand_on(
+    sock: socket.socket,
+    handler: Callable[[socket.socket], Awaitable[None]],
+    connections: trio.Nursery,
+) -> None:
+    sock.setblocking(False)
+    try:
+        tune(sock)
+    except OSError:  # reset while it waited
+        sock.close()
+        return
+    connections.start_soon(handler, sock)

@@ -92,10 +92,26 @@ cli.add_command(completion_command("tunneld"))
 @_control_option
 @_state_option
 @click.option("--foreground", is_flag=True, help="Stay, and log to stderr too.")
-def start(config: Path | None, control: str | None, state: str | None, foreground: bool) -> None:
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    help="What the log looks like, in place of the configuration's log.format.",
+)
+@click.option("--takeover", type=int, hidden=True, help="Descriptor of the line to a daemon.")
+def start(
+    config: Path | None,
+    control: str | None,
+    state: str | None,
+    foreground: bool,
+    log_format: str | None,
+    takeover: int | None,
+) -> None:
     """Start the daemon; it detaches as soon as it is ready."""
     places = _control(control), state_directory(state)
-    service = _take_service()
+    service = {**_take_service(), "log_format": log_format or ""}
+    if takeover is not None:
+        _succeed(takeover, config, *places, service)
+        return
     if foreground:
         _start_in_foreground(config, *places, service)
         return
@@ -222,6 +238,24 @@ def _start_in_foreground(
             _discard_output()  # nobody reads it; that is no reason to end
 
     _run_daemon(config, control, state, service, tell, detached=False)
+
+
+def _succeed(
+    descriptor: int, config: Path | None, control: Path, state: Path, service: dict[str, Any]
+) -> None:
+    """Be the successor of the daemon at the other end of a socketpair."""
+    from tunneld.notify import Notifier
+    from tunneld.takeover import Takeover
+
+    takeover = Takeover(descriptor)
+    order = takeover.order
+    service |= {"takeover": takeover, "notifier": Notifier(order.notify, order.watchdog)}
+
+    def tell(message: dict[str, Any]) -> None:
+        if "error" in message:
+            takeover.tell(message)
+
+    _run_daemon(config, control, state, service, tell, detached=order.detached)
 
 
 def _run_daemon(

@@ -15,6 +15,7 @@ from tunneld.accesscheck import (
     users_problems,
 )
 from tunneld.config import (
+    AdminConfig,
     AgentConfig,
     DnsConfig,
     Forward,
@@ -53,6 +54,30 @@ def role_problems(role: RoleConfig, path: str) -> Iterator[Problem]:
         yield from _listener_problems(role.listen, join(path, "listen"))
     if isinstance(role, DnsConfig):
         yield from _record_problems(role, path)
+
+
+def admin_problems(admin: AdminConfig, path: str) -> Iterator[Problem]:
+    """Mistakes in where Prometheus and health checks ask."""
+    where = join(path, "listen")
+    if admin.listen.startswith(UNIX_PREFIX):
+        if len(admin.listen) - len(UNIX_PREFIX) > MAX_SOCKET_PATH:
+            yield Problem(where, f"a socket's path has {MAX_SOCKET_PATH} octets at most")
+        return
+    try:
+        host = parse_listen_address(admin.listen).host
+    except AddressError as exc:
+        yield Problem(where, str(exc))
+        return
+    if not admin.open and not _is_loopback(host):
+        text = f"{admin.listen!r} is not a loopback address, and others could read it"
+        yield Problem(where, f"{text}: set open = true if they may")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def group_problems(placed: Sequence[tuple[RoleConfig, str]]) -> Iterator[Problem]:

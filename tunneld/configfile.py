@@ -9,22 +9,24 @@ import msgspec
 
 from tunneld.config import (
     KINDS,
+    AdminConfig,
     AgentConfig,
     Config,
     Forward,
     Frontend,
+    LogConfig,
     RoleConfig,
     ServerConfig,
     TunnelListener,
     WebsocketListener,
     parse_roles,
 )
-from tunneld.configcheck import UNIX_PREFIX, group_problems, role_problems
+from tunneld.configcheck import UNIX_PREFIX, admin_problems, group_problems, role_problems
 from tunneld.schema import Problem, did_you_mean, join, shown, struct_problems
 
 _Table = TypeVar("_Table", AgentConfig, Frontend, TunnelListener, WebsocketListener)
 _Listener = TypeVar("_Listener", Frontend, Forward)
-_KEYS = ("watch", "role")
+_KEYS = ("log", "admin", "watch", "role")
 _AGENT_FILES = (
     "websocket_ca",
     "http_proxy_credentials",
@@ -63,12 +65,34 @@ def load_config(path: Path) -> Config:
     if not isinstance(watch, bool):
         problems.append(Problem("watch", f"expected true or false, got {shown(watch)}"))
     base = path.absolute().parent
+    problems += _daemon_problems(table)
     try:
         roles = load_roles(table.get("role", []), base, source=str(path), at="role")
     except ConfigError as exc:
         raise ConfigError(str(path), [*problems, *exc.problems]) from None
     _raise_if(str(path), problems)
-    return Config(watch=watch, role=roles)
+    log = msgspec.convert(table.get("log", {}), LogConfig)
+    return Config(log=log, admin=_admin(table, base), watch=watch, role=roles)
+
+
+def _daemon_problems(table: dict[str, Any]) -> list[Problem]:
+    """Mistakes in the tables that are about no role."""
+    problems = [*struct_problems(table.get("log", {}), LogConfig, "log")]
+    if "admin" in table:
+        problems += struct_problems(table["admin"], AdminConfig, "admin")
+        if not problems:
+            problems += admin_problems(msgspec.convert(table["admin"], AdminConfig), "admin")
+    return problems
+
+
+def _admin(table: dict[str, Any], base: Path) -> AdminConfig | None:
+    if "admin" not in table:
+        return None
+    admin = msgspec.convert(table["admin"], AdminConfig)
+    if not admin.listen.startswith(UNIX_PREFIX):
+        return admin
+    path = base / admin.listen.removeprefix(UNIX_PREFIX)
+    return msgspec.structs.replace(admin, listen=f"{UNIX_PREFIX}{path}")
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import trio
 from tunneld.caller import Caller
 from tunneld.dialing import FAILED, DialError
 from tunneld.dialrecord import new_dial_id
+from tunneld.events import Event, emit
 from tunneld.meter import Meter, Rates, Stall
 from tunneld.relay import Relay, RelayError
 
@@ -79,8 +80,17 @@ class Conn:
 
     def kill(self, reason: str) -> None:
         """Reset the connection both ways, or give its dial up."""
-        self._killed = reason
-        self._scope.cancel()
+        if self._killed is None:
+            self._killed = reason
+            emit(
+                Event.CONNECTION_KILLED,
+                dial=self.dial,
+                client=str(self.caller),
+                destination=self.destination,
+                agent=self.agent,
+                reason=reason,
+            )
+            self._scope.cancel()
 
     @contextmanager
     def mortal(self) -> Iterator[None]:

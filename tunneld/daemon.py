@@ -20,26 +20,36 @@ from tunneld.accepting import address_of
 from tunneld.config import Config
 from tunneld.configcheck import listeners_of
 from tunneld.control import ControlServer
+from tunneld.eventlog import EventLog
+from tunneld.events import Event, emit
 from tunneld.expiry import watch_expiry
-from tunneld.inherited import SYSTEMD, UNIX, inherited
+from tunneld.inherited import SYSTEMD, UNIX, LentListener, inherited
 from tunneld.labs import open_labs
 from tunneld.limits import give_memory_back, raise_limit
 from tunneld.lockfile import LockFile, LockHeldError
 from tunneld.log import Sink
 from tunneld.logbook import LogBook, LogRecord
-from tunneld.logfile import LogFile, Output, render
+from tunneld.logfile import LogFile, Output, render, render_json
 from tunneld.methods import Facts, Methods
 from tunneld.namespaces import way_into
 from tunneld.notify import Notifier
+from tunneld.openlisteners import open_listeners
 from tunneld.places import LABS, LOG_FILE, lock_paths, socket_lock_path
 from tunneld.reloader import Reloader
 from tunneld.reloading import Hangups, reload_on_change, reload_on_hangup
 from tunneld.role import RoleState
 from tunneld.rolerunner import drain_timeout
 from tunneld.roster import Entry, Roster
-from tunneld.socketfile import SocketInUseError, control_socket, prepare_directory
-from tunneld.supervisor import open_supervisor
-from tunneld.workplace import Premises
+from tunneld.socketfile import (
+    SocketInUseError,
+    control_socket,
+    prepare_directory,
+    remove_own_socket,
+)
+from tunneld.supervisor import Supervisor, open_supervisor
+from tunneld.takeover import Takeover
+from tunneld.upgrade import Belongings, Upgrade
+from tunneld.workplace import WORKER, Premises
 
 log = structlog.get_logger(__name__)
 
@@ -74,6 +84,10 @@ class Settings:
     """What was wrong with sockets that it was started with."""
     file: Path | None = None
     """Where the configuration was read from; absolute."""
+    takeover: Takeover | None = None
+    """Set where another daemon is to be succeeded."""
+    log_format: str = ""
+    """In place of the configuration's."""
 
 
 Ready = Callable[[Sequence[str]], None]
@@ -90,7 +104,7 @@ def run(settings: Settings, ready: Ready) -> None:
     give_memory_back()
     with ExitStack() as stack:
         try:
-            sock = _claim(settings, stack)
+            belongings = _claim(settings, stack)
             output = _open_log(settings, stack)
         except LockHeldError as exc:
             raise _already_runs(exc) from exc
@@ -98,13 +112,33 @@ def run(settings: Settings, ready: Ready) -> None:
             raise StartError(str(exc), "choose another place with --control or --state") from exc
         except OSError as exc:
             raise _no_access(exc) from exc
-        trio.run(serve, settings, sock, output, ready)
+        trio.run(serve, settings, belongings, output, ready)
 
 
-def _claim(settings: Settings, stack: ExitStack) -> socket.socket:
+def _claim(settings: Settings, stack: ExitStack) -> Belongings:
     """Take the locks and the socket of this daemon; ``stack`` gives them up."""
+    sock, lent, locks = _claim_places(settings, stack)
+    return Belongings(
+        settings.control,
+        sock,
+        lent,
+        locks,
+        settings.state,
+        settings.file,
+        settings.log_format,
+        settings.detached,
+        settings.notifier,
+    )
+
+
+def _claim_places(
+    settings: Settings, stack: ExitStack
+) -> tuple[socket.socket, bool, list[LockFile]]:
+    """The control socket, whether somebody else keeps it, and the locks."""
     paths = {"control": str(settings.control), "state": str(settings.state)}
     make_private_directory(settings.state)
+    if settings.takeover is not None:
+        return _succeed(settings, settings.takeover, stack)
     handed = _handed_control(settings.control)
     locks = list(lock_paths(settings.control, settings.state))
     if handed is not None:  # whoever keeps it gives it to one process, and keeps its directory
@@ -112,10 +146,43 @@ def _claim(settings: Settings, stack: ExitStack) -> socket.socket:
         stack.enter_context(handed)
     else:
         prepare_directory(settings.control.parent)
-    for path in locks:
-        lock = LockFile.acquire(path, {"pid": os.getpid(), **paths})
-        stack.callback(lock.release)
-    return handed or stack.enter_context(control_socket(settings.control))
+    held = [LockFile.acquire(path, {"pid": os.getpid(), **paths}) for path in locks]
+    for lock in held:
+        stack.callback(_give_up, lock)
+    if handed is not None:
+        return handed, True, held
+    return stack.enter_context(control_socket(settings.control)), False, held
+
+
+def _succeed(
+    settings: Settings, takeover: Takeover, stack: ExitStack
+) -> tuple[socket.socket, bool, list[LockFile]]:
+    """The same, from the daemon that is to be succeeded; it writes who holds the locks."""
+    open_listeners.given_away = True  # ours they are when all goes well
+    takeover.claim()
+    address = f"{UNIX}{settings.control}"
+    (claimed,) = inherited.claim(address)
+    lent = isinstance(claimed, LentListener)
+    sock = socket.socket(fileno=claimed.detach())  # trio wants no subclass
+    if not lent:
+        stack.callback(_remove_control, settings.control, settings.control.lstat())
+    held = [LockFile(Path(path), fd) for path, fd in takeover.order.locks.items()]
+    for lock in held:
+        os.set_inheritable(lock.fileno(), False)
+        stack.callback(_give_up, lock)
+    return sock, lent, held
+
+
+def _remove_control(path: Path, made: os.stat_result) -> None:
+    if not open_listeners.given_away:
+        remove_own_socket(path, made)
+
+
+def _give_up(lock: LockFile) -> None:
+    if open_listeners.given_away:
+        lock.leave()
+    else:
+        lock.release()
 
 
 def _handed_control(path: Path) -> socket.socket | None:
@@ -149,8 +216,11 @@ def _open_log(settings: Settings, stack: ExitStack) -> Sink:
         stack.callback(file.close)
         outputs.append(Output(stderr))
 
+    as_json = (settings.log_format or settings.config.log.format) == "json"
+    rendered = render_json if as_json else render
+
     def write(role: str | None, line: LogRecord) -> None:
-        text = render(line, role)
+        text = rendered(line, role)
         for output in outputs:
             output.write(text)
 
@@ -173,22 +243,38 @@ def _no_access(exc: OSError) -> StartError:
     )
 
 
-async def serve(settings: Settings, sock: socket.socket, output: Sink, ready: Ready) -> None:
+async def serve(
+    settings: Settings, belongings: Belongings, output: Sink, ready: Ready
+) -> None:
     """Be the daemon: roles, labs and control socket, until a signal or ``stop``.
 
     The first SIGTERM or SIGINT, and ``stop``, drain the roles; the second signal ends them.
+
+    Raises:
+      StartError: a daemon that was to be succeeded goes on; this one ends.
     """
-    logs = LogBook()
+    logs, events = LogBook(), EventLog()
+    level = settings.config.log.level
+    least = logging.threshold(level)
 
     def keep(role: str | None, line: LogRecord) -> None:
+        events.take(role, line)
+        if logging.number_of(line.level) < least:
+            return
         output(role, line)
         if role is not None:
             logs.add(role, line)
 
-    logging.configure([keep])
+    logging.configure([keep], least, quiet_events=True)
     _look_through_inherited(settings)
     roster = Roster(logs)
-    premises = Premises(state_dir=settings.state, report=roster.report, log_line=keep)
+    premises = Premises(
+        state_dir=settings.state,
+        report=roster.report,
+        log_line=keep,
+        worker=(*WORKER, "--log-level", level),
+        gate=settings.takeover.gate if settings.takeover is not None else None,
+    )
     stop = trio.Event()
     hangup = Hangups()
     async with trio.open_nursery() as daemon:
@@ -199,17 +285,21 @@ async def serve(settings: Settings, sock: socket.socket, output: Sink, ready: Re
             open_supervisor(premises, enter, roster) as supervisor,
             open_labs(settings.state / LABS, supervisor) as labs,
         ):
-            facts = Facts(
-                os.getpid(), settings.control, settings.state, time.time(), settings.file
-            )
+            facts = Facts(os.getpid(), settings.control, settings.state, time.time(), settings.file)
             reloader = Reloader(supervisor, settings.file, settings.config, settings.state)
-            methods = Methods(facts, supervisor, labs, logs, stop.set, reloader)
+            upgrade = Upgrade(belongings, supervisor, stop.set)
+            methods = Methods(facts, supervisor, labs, logs, stop.set, reloader, events, upgrade)
             server = ControlServer(methods.table(), f"tunneld {__version__}")
             async with trio.open_nursery() as control:
-                listener = trio.SocketListener(trio.socket.from_stdlib_socket(sock))
-                await control.start(server.serve, listener)
+                sock = trio.socket.from_stdlib_socket(belongings.control)
+                if settings.takeover is None:
+                    await control.start(server.serve, trio.SocketListener(sock))
                 supervisor.add(settings.config.role)
-                await supervisor.settled(list(roster), START_WAIT)
+                if settings.takeover is None:
+                    await supervisor.settled(list(roster), START_WAIT)
+                else:
+                    await _take_over(settings, settings.takeover, supervisor, belongings.locks)
+                    await control.start(server.serve, trio.SocketListener(sock))
                 ready(_complaints(roster))
                 notifier = settings.notifier
                 control.start_soon(_show_status, notifier, roster)
@@ -219,12 +309,38 @@ async def serve(settings: Settings, sock: socket.socket, output: Sink, ready: Re
                 control.start_soon(watch_expiry, supervisor.certificates)
                 control.start_soon(notifier.watch, supervisor.alive)
                 await stop.wait()
-                log.info("daemon drains")
-                await notifier.stopping(_drain_patience(roster))
-                await supervisor.drain()
+                emit(Event.DRAINING)
+                if upgrade.deadline is None:
+                    await notifier.stopping(_drain_patience(roster))
+                    await supervisor.drain()
                 control.cancel_scope.cancel()
+            await supervisor.drain(upgrade.deadline)  # a successor has the control socket
         daemon.cancel_scope.cancel()
     log.info("daemon stopped")
+
+
+async def _take_over(
+    settings: Settings, takeover: Takeover, supervisor: Supervisor, locks: Sequence[LockFile]
+) -> None:
+    """Have the agents of the daemon that is to be succeeded, once all is as ready as it was there.
+
+    Raises:
+      StartError: something is not.
+    """
+    roster = supervisor.roster
+    await supervisor.settled(list(roster))
+    wanting = [
+        f"role {entry.name} is {entry.status.state}: {entry.status.reason or 'no reason given'}"
+        for entry in roster
+        if entry.name in takeover.order.ready and entry.status.state is not RoleState.READY
+    ]
+    if wanting:
+        raise StartError("; ".join(wanting), "the process that runs goes on as before")
+    await takeover.fetch_agents()
+    open_listeners.given_away = False  # from now on they are ours
+    paths = {"control": str(settings.control), "state": str(settings.state)}
+    for lock in locks:
+        lock.say({"pid": os.getpid(), **paths})
 
 
 def _look_through_inherited(settings: Settings) -> None:

@@ -7,6 +7,8 @@ from typing import Any, TypeAlias
 import structlog
 import trio
 
+from tunneld.events import Event, emit
+
 log = structlog.get_logger(__name__)
 
 WARNING_DAYS = 30
@@ -57,8 +59,9 @@ def _warn(row: Row, now: float) -> None:
         "file": row["file"],
         "subject": row["subject"],
     }
-    tell = log.error if (days < ERROR_DAYS and row["kind"] != "crl") or days < 1 else log.warning
-    tell(event, **fields, days_left=int(days // 1))
+    urgent = (days < ERROR_DAYS and row["kind"] != "crl") or days < 1
+    level = "error" if urgent else "warning"
+    emit(Event.CERTIFICATE_EXPIRES, event, level=level, **fields, days_left=int(days // 1))
 
 
 def _days_left(row: Row, now: float) -> float:

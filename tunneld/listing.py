@@ -116,8 +116,8 @@ def _key(row: Row, column: str) -> tuple[Any, ...]:
     """Unambiguous: pages begin at keys."""
     value = row.get(column)
     if column == "rate":
-        value = row["rate_sent"] + row["rate_received"]
-    if value is None:  # an RTT that is not known yet
+        value = row.get("rate_sent", 0.0) + row.get("rate_received", 0.0)
+    if value is None:  # an RTT that is not known yet, say
         value = -1.0
     where = str(row.get("role") or row.get("server") or "")
     return value, where, str(row.get("id")), str(row.get("peer", ""))
@@ -128,10 +128,9 @@ def _first(pair: tuple[tuple[Any, ...], Row]) -> tuple[Any, ...]:
 
 
 def _matches(row: Row, query: Query) -> bool:
-    is_agent = "identifiers" in row
     return (
         _any(query.role, (row.get("role") or row.get("server") or "",))
-        and _any(query.agent, (row["id"] if is_agent else row["agent"],))
+        and _any(query.agent, (str(row.get("agent", row.get("id"))),))
         and _any(query.client, client_names(row.get("identity", ""), row.get("client", "")))
         and _any(query.destination, _places(row))
     )

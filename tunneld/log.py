@@ -19,17 +19,34 @@ from tunneld.logbook import LogRecord, record
 LEVEL_VARIABLE = "TUNNELD_LOG_LEVEL"
 """``debug``, ``info`` (the default), ``warning`` or ``error``; workers inherit it."""
 
+_LEVELS = {**logging.getLevelNamesMapping(), "EXCEPTION": logging.ERROR}
+
 Sink: TypeAlias = Callable[[str | None, LogRecord], None]
 """Takes the role's name (None: the daemon itself) and the record. Must not log."""
 
 
-def configure(sinks: Sequence[Sink]) -> None:
-    """Send the events of this process to ``sinks``, in order."""
+NAME = "event_name"
+"""The field by which a line is a `tunneld.events.Event`."""
+
+
+def configure(
+    sinks: Sequence[Sink], least: int | None = None, *, quiet_events: bool = False
+) -> None:
+    """Send what this process logs to ``sinks``, in order.
+
+    Args:
+      least: level that is logged; None for `threshold`.
+      quiet_events: whether they get `tunneld.events` below that level too.
+    """
+    level = threshold() if least is None else least
 
     def deliver(_: WrappedLogger, method: str, event: EventDict) -> EventDict:
         role = event.pop("role", None)
         text = str(event.pop("event", ""))
-        line = record(time.time(), method, text, event.items())
+        name = str(event.pop(NAME, ""))
+        if not quiet_events and number_of(method) < level:
+            raise structlog.DropEvent
+        line = record(time.time(), method, text, event.items(), name)
         for sink in sinks:
             sink(None if role is None else str(role), line)
         raise structlog.DropEvent
@@ -40,7 +57,7 @@ def configure(sinks: Sequence[Sink]) -> None:
             structlog.processors.format_exc_info,
             deliver,
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(_level()),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
     )
 
 
@@ -49,6 +66,11 @@ def role_context(role: str) -> AbstractContextManager[Any]:
     return structlog.contextvars.bound_contextvars(role=role)
 
 
-def _level() -> int:
-    name = os.environ.get(LEVEL_VARIABLE, "info").upper()
-    return logging.getLevelNamesMapping().get(name, logging.INFO)
+def threshold(level: str = "") -> int:
+    """The number of the level that is logged: the environment's, else ``level``, else ``info``."""
+    return number_of(os.environ.get(LEVEL_VARIABLE) or level or "info")
+
+
+def number_of(level: str) -> int:
+    """Of a level by its name."""
+    return _LEVELS.get(level.upper(), logging.INFO)

@@ -22,17 +22,22 @@ class LogRecord:
     level: str
     event: str
     fields: Mapping[str, Any]
+    name: str = ""
+    """Of the `tunneld.events.Event` that it is, if it is one."""
 
     def to_map(self) -> dict[str, Any]:
         """As the control protocol has it."""
         fields = dict(self.fields)
-        return {"time": self.time, "level": self.level, "event": self.event, "fields": fields}
+        line = {"time": self.time, "level": self.level, "event": self.event, "fields": fields}
+        return {**line, "name": self.name} if self.name else line
 
 
-def record(time: float, level: str, event: str, fields: Iterable[tuple[str, Any]]) -> LogRecord:
+def record(
+    time: float, level: str, event: str, fields: Iterable[tuple[str, Any]], name: str = ""
+) -> LogRecord:
     """A record within bounds: what is no plain value becomes text, and long texts are cut."""
     plain = {key[:100]: _plain(value) for key, value in list(fields)[:MAX_FIELDS]}
-    return LogRecord(time, level, event[:MAX_TEXT], plain)
+    return LogRecord(time, level, event[:MAX_TEXT], plain, name)
 
 
 def _plain(value: Any) -> Any:

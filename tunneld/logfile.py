@@ -96,6 +96,22 @@ def render(line: LogRecord, role: str | None) -> str:
     return text
 
 
+def render_json(line: LogRecord, role: str | None) -> str:
+    """As a JSON object: ``time`` (RFC 3339), ``level``, ``message``; ``event`` and ``role``
+    where there are any; then the fields, those of such a name with an underscore behind it."""
+    when = datetime.fromtimestamp(line.time, UTC).isoformat(timespec="milliseconds")
+    item = {
+        "time": when.replace("+00:00", "Z"),
+        "level": line.level,
+        "message": line.event,
+        **({"event": line.name} if line.name else {}),
+        **({"role": role} if role else {}),
+    }
+    for key, value in line.fields.items():
+        item[f"{key}_" if key in item else key] = value
+    return json.dumps(item, ensure_ascii=False)
+
+
 def _escaped(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 

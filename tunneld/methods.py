@@ -17,6 +17,7 @@ from ctl.messages import Message
 from tunneld import __version__
 from tunneld.configdiff import Change
 from tunneld.dialmethods import DialMethods
+from tunneld.eventlog import EventLog
 from tunneld.labs import Labs
 from tunneld.logbook import LINES, LogBook, LogRecord, record
 from tunneld.namespaces import way_into
@@ -24,6 +25,7 @@ from tunneld.reloader import Reloader
 from tunneld.request import Method, Nothing, Reply, Request
 from tunneld.roster import Entry
 from tunneld.supervisor import Supervisor
+from tunneld.viewmethods import ViewMethods
 
 
 class _Params(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -56,6 +58,13 @@ class Dial(_Params, frozen=True, kw_only=True):
     host: Annotated[str, Meta(min_length=1, max_length=MAX_HOST)]
     port: Annotated[int, Meta(ge=1, le=MAX_PORT)]
     server: str | None = None
+
+
+class UpgradeTo(_Params, frozen=True, kw_only=True):
+    """``upgrade``."""
+
+    deadline: Annotated[float, Meta(ge=0)] = DEADLINE
+    program: str | None = None
 
 
 class LabUp(_Params, frozen=True, kw_only=True):
@@ -102,6 +111,7 @@ class Methods:
         logs: LogBook,
         stop: Callable[[], None],
         reloader: Reloader,
+        events: EventLog,
     ) -> None:
         """``stop`` begins the end of the daemon."""
         self._facts = facts
@@ -110,11 +120,13 @@ class Methods:
         self._logs = logs
         self._stop = stop
         self._reloader = reloader
+        self._events = events
 
     def table(self) -> dict[str, Method]:
         """Methods by name."""
         return {
             **DialMethods(self._supervisor).table(),
+            **ViewMethods(self._supervisor, self._events).table(),
             "status": Method(Nothing, self.status),
             "stop": Method(Nothing, self.stop),
             "reload": Method(Reload, self.reload, Reply.STREAM),
@@ -124,8 +136,6 @@ class Methods:
             "role.stop": Method(RoleName, partial(self._change, self._supervisor.stop)),
             "role.restart": Method(RoleName, partial(self._change, self._supervisor.restart)),
             "role.logs": Method(RoleLogs, self.role_logs, Reply.STREAM),
-            "agents": Method(Nothing, self.agents),
-            "conns": Method(Nothing, self.conns),
             "dial": Method(Dial, self.dial, Reply.HANDOVER),
             "ns.up": Method(LabUp, self.ns_up, Reply.STREAM),
             "ns.down": Method(LabName, self.ns_down, Reply.STREAM),
@@ -169,7 +179,10 @@ class Methods:
     async def role_config(self, _: Nothing, request: Request) -> Message:
         """What the roles run with, file names absolute; and where that was read."""
         roster, file = self._supervisor.roster, self._facts.file
-        return {"file": str(file) if file else None, "roles": [msgspec.to_builtins(entry.config) for entry in roster]}
+        return {
+            "file": str(file) if file else None,
+            "roles": [msgspec.to_builtins(entry.config) for entry in roster],
+        }
 
     async def role_logs(self, params: RoleLogs, request: Request) -> Message:
         log = self._logs.of(self._supervisor.roster.get(params.name).name)
@@ -183,12 +196,6 @@ class Methods:
                 await request.item(line.to_map())
             if not params.follow or not await log.wait_beyond(cursor):
                 return {}
-
-    async def agents(self, _: Nothing, request: Request) -> Message:
-        return {"agents": await self._supervisor.agents()}
-
-    async def conns(self, _: Nothing, request: Request) -> Message:
-        return {"conns": await self._supervisor.conns()}
 
     async def dial(self, params: Dial, request: Request) -> Message:
         sock = socket.socket(fileno=os.dup(request.socket.fileno()))

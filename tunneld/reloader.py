@@ -14,6 +14,7 @@ from ctl.messages import ControlError
 from tunneld.config import Config, RoleConfig
 from tunneld.configdiff import Change, How, compare, roles_to
 from tunneld.configfile import ConfigError, load_config
+from tunneld.events import Event, emit
 from tunneld.filewatch import Files
 from tunneld.prepared import FileChange
 from tunneld.role import RoleState
@@ -104,7 +105,12 @@ class Reloader:
                     with self._noting(name):
                         await self._supervisor.reload(entry, entry.config, apply=True)
                 except ControlError as exc:
-                    log.error("files not reloaded, the old ones stay", role=name, error=str(exc))
+                    emit(
+                        Event.NOT_RELOADED,
+                        "files not reloaded, the old ones stay",
+                        role=name,
+                        error=str(exc),
+                    )
 
     @contextmanager
     def _noting(self, owner: str) -> Iterator[None]:

@@ -5,6 +5,7 @@ import trio
 
 from ctl.messages import ControlError
 from tunneld.configdiff import Change
+from tunneld.events import Event, emit
 from tunneld.filewatch import INTERVAL, FileWatch
 from tunneld.notify import Notifier
 from tunneld.reloader import CONFIG_FILE, Reloader
@@ -54,10 +55,10 @@ async def _reload(reloader: Reloader, *, only_tell_changes: bool = False) -> Non
     try:
         changes = await reloader.reload(_silently)
     except ControlError as exc:
-        log.error("not reloaded", error=str(exc))
+        emit(Event.NOT_RELOADED, error=str(exc))
     else:
         if changes or not only_tell_changes:
-            log.info("reloaded", changes=len(changes))
+            emit(Event.RELOADED, changes=len(changes))
 
 
 async def _silently(_: Change) -> None:

@@ -7,6 +7,7 @@ import trio
 
 from ctl.messages import ControlError, Message
 from tunneld.config import RoleConfig, kind_of
+from tunneld.events import Event, emit
 from tunneld.logbook import LogBook
 from tunneld.role import RoleState
 from tunneld.rolestatus import RoleStatus
@@ -91,6 +92,10 @@ class Roster:
         """Take a role's new status."""
         entry = self._entries.get(name)
         if entry is not None:
+            if status.state is not entry.status.state:
+                before = str(entry.status.state)
+                state, reason = str(status.state), status.reason
+                emit(Event.ROLE_STATE, role=name, state=state, before=before, reason=reason)
             entry.status = status
             self._wake()
 

@@ -27,7 +27,7 @@ from tunneld.rolestatus import SETTLED, RoleStatus
 from tunneld.roster import Entry, Roster
 from tunneld.team import Team
 from tunneld.workerlink import gone
-from tunneld.workplace import Premises, Workplace
+from tunneld.workplace import ASK_TIMEOUT, Premises, Workplace
 
 log = structlog.get_logger(__name__)
 
@@ -132,12 +132,16 @@ class Supervisor:
         await self.stop(name)
         return await self.start(name)
 
-    async def drain(self) -> None:
-        """Stop all roles, and start none any more."""
+    async def drain(self, timeout: float | None = None) -> None:
+        """Stop all roles, and start none any more.
+
+        Args:
+          timeout: as `RoleRunner.stop`.
+        """
         self._draining = True
         async with trio.open_nursery() as nursery:
             for entry in self.roster:
-                nursery.start_soon(self._stop, entry)
+                nursery.start_soon(self._stop, entry, timeout)
 
     async def alive(self) -> None:
         """Return once this process's data plane has served a turn."""
@@ -197,7 +201,9 @@ class Supervisor:
         one that was stopped by hand stays so."""
         await self._see_through(partial(self._replace, entry, config))
 
-    async def ask(self, name: str, method: str, params: Message) -> list[Message]:
+    async def ask(
+        self, name: str, method: str, params: Message, timeout: float = ASK_TIMEOUT
+    ) -> list[Message]:
         """The answers of a role, one of each of its processes.
 
         Raises:
@@ -210,21 +216,33 @@ class Supervisor:
         lodging = self._lodgings.get(key)
         if lodging is None:
             raise gone()
-        return await lodging.place.ask(name, method, params)
+        return await lodging.place.ask(name, method, params, timeout)
 
-    async def ask_all(self, method: str, params: Message) -> list[tuple[str, Message]]:
-        """The answers of all roles that know ``method`` and do answer, with their names."""
+    async def ask_all(
+        self,
+        method: str,
+        params: Message,
+        timeout: float = ASK_TIMEOUT,
+        among: Callable[[Entry], bool] = lambda _: True,
+    ) -> list[tuple[str, Message]]:
+        """The answers of all roles that know ``method`` and do answer, with their names.
+
+        Args:
+          among: which roles are asked.
+        """
         answers: list[tuple[str, Message]] = []
 
         async def ask_one(name: str) -> None:
             try:
-                answers.extend((name, each) for each in await self.ask(name, method, params))
+                answers.extend(
+                    (name, each) for each in await self.ask(name, method, params, timeout)
+                )
             except ControlError as exc:
                 if exc.code != "unknown_method":
                     log.debug("role does not answer", role=name, method=method, error=str(exc))
 
         async with trio.open_nursery() as nursery:
-            for entry in self.roster:
+            for entry in filter(among, self.roster):
                 nursery.start_soon(ask_one, entry.name)
         return answers
 
@@ -299,13 +317,13 @@ class Supervisor:
                 self.roster.report(entry.name, RoleStatus(RoleState.STARTING))
                 self._start_now(entry.config)
 
-    async def _stop(self, entry: Entry) -> None:
+    async def _stop(self, entry: Entry, timeout: float | None = None) -> None:
         async with entry.turn:
             lodging = self._lodgings.get(_lodging_of(entry.config) or "")
             if lodging is not None:
-                await lodging.place.stop(entry.name)
+                await lodging.place.stop(entry.name, timeout)
             else:
-                await self._group.stop(entry.name)
+                await self._group.stop(entry.name, timeout)
             if entry.status.state is not RoleState.STOPPED:
                 self.roster.report(entry.name, RoleStatus(RoleState.STOPPED))
 
@@ -389,7 +407,7 @@ async def open_supervisor(
 ) -> AsyncIterator[Supervisor]:
     """A supervisor without roles; in the end what runs is cancelled (`Supervisor.drain` first)."""
     async with (
-        open_role_group(factories, premises.state_dir, premises.report) as group,
+        open_role_group(factories, premises.state_dir, premises.report, premises.gate) as group,
         trio.open_nursery() as nursery,
     ):
         yield Supervisor(roster, group, premises, enter, nursery)

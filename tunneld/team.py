@@ -98,11 +98,15 @@ class Team:
         self._dismissed = trio.Event()
         self._hired.set()
 
-    async def stop(self, name: str) -> None:
-        """Drain the role and wait for its end, and that of its workers: they hold the listeners."""
+    async def stop(self, name: str, timeout: float | None = None) -> None:
+        """Drain the role and wait for its end, and that of its workers: they hold the listeners.
+
+        Args:
+          timeout: as `RoleRunner.stop`.
+        """
         async with trio.open_nursery() as nursery:
             for place in self._places:
-                nursery.start_soon(place.stop, name)
+                nursery.start_soon(place.stop, name, timeout)
         if self._scope is not None:
             self._scope.cancel()
             await self._dismissed.wait()

@@ -51,6 +51,7 @@ class Stop(Struct, frozen=True):
     """Parameters of ``stop``."""
 
     name: str
+    timeout: float | None = None
 
 
 class Rows(Struct, frozen=True):
@@ -149,7 +150,7 @@ class Worker:
         return {}
 
     async def _stop(self, params: Stop) -> Message:
-        await self._group.stop(params.name)
+        await self._group.stop(params.name, params.timeout)
         return {}
 
     async def _rows(self, params: Rows) -> Message:
@@ -178,10 +179,12 @@ class Worker:
         return {}
 
 
-async def serve(sock: socket.socket, state_dir: Path, factories: Factories) -> None:
+async def serve(
+    sock: socket.socket, state_dir: Path, factories: Factories, log_level: str = ""
+) -> None:
     """Run a worker on its end of the socketpair until the other end closes."""
     outbox = Outbox()
-    logging.configure([outbox.tell_line])
+    logging.configure([outbox.tell_line], logging.threshold(log_level), quiet_events=True)
     frames = FrameStream(trio.socket.from_stdlib_socket(sock))
     async with frames, trio.open_nursery() as nursery:
         nursery.start_soon(_send, outbox, frames)
@@ -202,6 +205,7 @@ def main(argv: Sequence[str] | None = None, factories: Factories = FACTORIES) ->
     parser = argparse.ArgumentParser(prog="tunneld.worker", allow_abbrev=False)
     parser.add_argument("--fd", type=int, required=True, help="our end of the socketpair")
     parser.add_argument("--state", type=Path, required=True, help="the state directory")
+    parser.add_argument("--log-level", default="", help="the least that is logged")
     arguments = parser.parse_args(argv)
     die_with_parent()
     give_memory_back()
@@ -210,7 +214,7 @@ def main(argv: Sequence[str] | None = None, factories: Factories = FACTORIES) ->
         signal.signal(number, signal.SIG_IGN)
     sock = socket.socket(fileno=arguments.fd)
     sock.setblocking(False)
-    trio.run(serve, sock, arguments.state, factories)
+    trio.run(serve, sock, arguments.state, factories, arguments.log_level)
 
 
 def die_with_parent() -> None:

@@ -18,7 +18,9 @@ from ctl.messages import ControlError, FrameError, Message
 from tunneld.backoff import Backoff
 from tunneld.child import Child, describe_status
 from tunneld.config import RoleConfig
+from tunneld.events import Event, emit
 from tunneld.framestream import FrameStream
+from tunneld.gate import Gate
 from tunneld.linereader import LineReader
 from tunneld.logbook import LogRecord
 from tunneld.prepared import FileChange
@@ -60,6 +62,8 @@ class Premises:
     worker: Sequence[str] = WORKER
     watchdog: float = 30.0
     """Seconds for a worker to answer that it is alive; then it is killed."""
+    gate: Gate | None = None
+    """See `tunneld.role.Host`; of roles in the supervisor's own process."""
     backoff: Callable[[], Backoff] = lambda: Backoff(BACKOFF_MIN, BACKOFF_MAX)
 
 
@@ -110,8 +114,11 @@ class Workplace:
             if trio.current_time() - began >= LASTED:
                 backoff.reset()
             delay = backoff.next_delay()
-            log.warning(
-                "worker failed", namespace=self.namespace, reason=reason, retry_in=round(delay, 3)
+            emit(
+                Event.WORKER_FAILED,
+                namespace=self.namespace,
+                reason=reason,
+                retry_in=round(delay, 3),
             )
             self._lost(reason)
             with trio.move_on_after(delay):
@@ -129,14 +136,18 @@ class Workplace:
         if self._link is not None and self._nursery is not None:
             self._nursery.start_soon(self._assign, self._link, tenant)
 
-    async def stop(self, name: str) -> None:
-        """Drain a role and wait for its end. Harmless if there is none of that name."""
+    async def stop(self, name: str, timeout: float | None = None) -> None:
+        """Drain a role and wait for its end. Harmless if there is none of that name.
+
+        Args:
+          timeout: as `RoleRunner.stop`.
+        """
         tenant = self._tenants.get(name)
         if tenant is None:
             return
         tenant.leaving = True
         if self._link is not None:
-            await self._stop_in_worker(self._link, tenant.config)
+            await self._stop_in_worker(self._link, tenant.config, timeout)
         del self._tenants[name]
         self._premises.report(name, RoleStatus(RoleState.STOPPED, restarts=tenant.status.restarts))
 
@@ -171,7 +182,9 @@ class Workplace:
             tenant.config = config
         return changes
 
-    async def ask(self, name: str, method: str, params: Message) -> list[Message]:
+    async def ask(
+        self, name: str, method: str, params: Message, timeout: float = ASK_TIMEOUT
+    ) -> list[Message]:
         """The answer of a role, in a list.
 
         Raises:
@@ -179,10 +192,10 @@ class Workplace:
         """
         if self._link is None:
             raise gone()
-        with trio.move_on_after(ASK_TIMEOUT):
+        with trio.move_on_after(timeout):
             question = {"name": name, "method": method, "params": params}
             return [await self._link.call("ask", question)]
-        raise ControlError("timeout", f"role {name} did not answer in {ASK_TIMEOUT:g} s")
+        raise ControlError("timeout", f"role {name} did not answer in {timeout:g} s")
 
     async def dial(
         self, name: str, sock: socket.socket, host: str, port: int, reply: Message
@@ -209,10 +222,13 @@ class Workplace:
         log.warning("worker does not answer", namespace=self.namespace)
         return []
 
-    async def _stop_in_worker(self, link: WorkerLink, config: RoleConfig) -> None:
-        with trio.move_on_after(drain_timeout(config) + STOP_MARGIN):
+    async def _stop_in_worker(
+        self, link: WorkerLink, config: RoleConfig, timeout: float | None
+    ) -> None:
+        longest = drain_timeout(config) if timeout is None else timeout
+        with trio.move_on_after(longest + STOP_MARGIN):
             try:
-                await link.call("stop", {"name": config.name})
+                await link.call("stop", {"name": config.name, "timeout": timeout})
             except ControlError as exc:  # no worker, no role
                 log.info("role ended with its worker", role=config.name, reason=str(exc))
             return

@@ -126,6 +126,11 @@ def test_agents_are_listed(daemon: FakeDaemon, run: Run) -> None:
     agent = {
         "server": "server",
         "id": "demo",
+        "identity": "cert:demo",
+        "protocol": "rh2",
+        "pending": 1,
+        "rate_sent": 1024.0,
+        "rate_received": 512.0,
         "identifiers": {"ipv4": ["10.0.0.1", "10.0.0.2"], "default-route": ["true"]},
         "peer": "10.10.10.2:4242",
         "version": "0.1.0",
@@ -136,7 +141,9 @@ def test_agents_are_listed(daemon: FakeDaemon, run: Run) -> None:
     }
     daemon.answers["agents"] = {"agents": [agent, {**agent, "id": "new", "rtt_ms": None}]}
     lines = run("agents").stdout.splitlines()
-    assert lines[1].split()[:4] == ["demo", "server", "10.10.10.2:4242", "ready"]
+    begin = ["demo", "server", "cert:demo", "10.10.10.2:4242", "rh2", "ready"]
+    assert lines[1].split()[:6] == begin
+    assert "1.5 KiB/s" in lines[1]
     assert "1.2ms" in lines[1]
     assert lines[1].endswith("ipv4=10.0.0.1,10.0.0.2 default-route=true")
     assert json.loads(run("agents", "-o", "json").stdout)["agents"][0] == agent
@@ -144,9 +151,17 @@ def test_agents_are_listed(daemon: FakeDaemon, run: Run) -> None:
 
 def test_conns_are_listed(daemon: FakeDaemon, run: Run) -> None:
     conn = {
-        "id": 5,
+        "id": "abcde-5",
         "role": "server",
+        "identity": "control",
         "client": "local",
+        "dialled": "",
+        "rate_sent": 0.0,
+        "rate_received": 0.0,
+        "queue": 2048,
+        "stalled_by": "client",
+        "stalled_seconds": 3.2,
+        "rtt_ms": 4.5,
         "destination": "192.168.1.2:7",
         "agent": "demo",
         "state": "open",
@@ -156,8 +171,10 @@ def test_conns_are_listed(daemon: FakeDaemon, run: Run) -> None:
     }
     daemon.answers["conns"] = {"conns": [conn]}
     line = run("conns").stdout.splitlines()[1]
-    assert line.split()[:5] == ["5", "server", "local", "192.168.1.2:7", "demo"]
+    begin = ["abcde-5", "server", "control", "local", "192.168.1.2:7", "-", "demo"]
+    assert line.split()[:7] == begin
     assert "1.5 KiB" in line
+    assert line.endswith("2.0 KiB  client 3s  4.5ms")
     assert json.loads(run("conns", "-o", "json").stdout)["conns"] == [conn]
 
 

@@ -18,6 +18,7 @@ from tunneld import __version__
 from tunneld.config import Config, EchoConfig, Frontend, ServerConfig, TunnelListener, parse_roles
 from tunneld.control import ControlServer
 from tunneld.factories import Factories
+from tunneld.eventlog import EventLog
 from tunneld.labs import open_labs
 from tunneld.logbook import LINES, LogBook, record
 from tunneld.methods import Facts, Methods
@@ -67,7 +68,7 @@ async def world(tmp_path: Path, nursery: trio.Nursery) -> AsyncIterator[World]:
             world = World(path, supervisor, logs, script)
             facts = Facts(os.getpid(), path, tmp_path, 12.5)
             reloader = Reloader(supervisor, None, Config(), tmp_path)
-            methods = Methods(facts, supervisor, labs, logs, world.stopped.set, reloader)
+            methods = Methods(facts, supervisor, labs, logs, world.stopped.set, reloader, EventLog())
             server = ControlServer(methods.table(), "test")
             async with trio.open_nursery() as serving:
                 listener = trio.SocketListener(trio.socket.from_stdlib_socket(sock))

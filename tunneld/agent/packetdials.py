@@ -18,13 +18,16 @@ from frames.packet import (
 )
 from tunneld.agent.connect import connect
 from tunneld.agent.endpointchannel import UNKNOWN_CLOSE, UNKNOWN_DATA, EndpointChannel
+from tunneld.agent.intake import Intake
 from tunneld.agent.packetcall import error_of_end
 from tunneld.agent.policy import DestinationPolicy
 from tunneld.agent.target import parse_target
 from tunneld.caller import SERVER
 from tunneld.conns import Conn, Conns
 from tunneld.dialing import TIMEOUT, DialError
+from tunneld.events import Event, emit
 from tunneld.packetstream import PacketStream
+from tunneld.quota import LimitedError, Visit
 from tunneld.reactor import Reactor
 from tunneld.relay import Relay, RelayError
 from tunneld.socketend import SocketEnd
@@ -69,6 +72,7 @@ class PacketDials:
         agent_id: str,
         telemetry: AgentTelemetry,
         policy: DestinationPolicy,
+        intake: Intake,
         *,
         timeout: float,
         hold: float,
@@ -86,6 +90,7 @@ class PacketDials:
         self._agent_id = agent_id
         self._telemetry = telemetry
         self._policy = policy
+        self._intake = intake
         self._timeout = timeout
         self._hold = hold
         self._context = contextvars.copy_context()
@@ -187,12 +192,18 @@ class PacketDials:
         destination = request.address
         self._stir(1)
         try:
-            with self._conns.listed(SERVER, destination, self._agent_id) as conn:
-                await self._connect(request, connect_id, scope, conn)
+            with (
+                self._conns.listed(SERVER, destination, self._agent_id) as conn,
+                Visit() as visit,
+            ):
+                await self._connect(request, connect_id, scope, conn, visit)
+        except LimitedError as exc:
+            self._intake.refused(exc, conn.dial)
+            self.packets.send(DialResponse(str(exc), 0, request.random))
         except DialError as exc:
             reason = DIAL_TIMEOUT if exc.kind is TIMEOUT else DIAL_UNKNOWN
             self._telemetry.endpoint_dial_failure_total[reason] += 1
-            log.info("dial failed", destination=destination, error=str(exc))
+            emit(Event.DIAL_FAILED, destination=destination, error=str(exc))
             self.packets.send(DialResponse(str(exc), 0, request.random))
         except RelayError as exc:
             log.debug("connection broken", destination=destination, error=str(exc))
@@ -207,11 +218,17 @@ class PacketDials:
         self._stirred.set()
 
     async def _connect(
-        self, request: DialRequest, connect_id: int, scope: trio.CancelScope, conn: Conn
+        self,
+        request: DialRequest,
+        connect_id: int,
+        scope: trio.CancelScope,
+        conn: Conn,
+        visit: Visit,
     ) -> None:
         begun = trio.current_time()
         try:
             with scope:
+                self._intake.admit(visit)
                 target = parse_target(request.protocol, request.address)
                 check = self._policy.check(target.host, target.port)
                 sock = await connect(
@@ -231,6 +248,7 @@ class PacketDials:
             endpoint.abort()
             return
         self._telemetry.dial_duration_seconds.observe(trio.current_time() - begun)
+        visit.connected()
         conn.state = "open"
         conn.link = self.packets.end.session.pings
         conn.octets = lambda: (endpoint.written, endpoint.read)

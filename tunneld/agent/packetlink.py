@@ -5,6 +5,7 @@ import trio
 from frames import LocalProtocolError, Role, Setting
 from frames.grpc import GrpcError
 from frames.packet import Drain
+from tunneld.agent.intake import Intake
 from tunneld.agent.link import Holder
 from tunneld.agent.packetcall import call_headers, server_of
 from tunneld.agent.packetdials import PacketDials
@@ -48,6 +49,7 @@ class PacketLink:
         conns: Conns,
         telemetry: AgentTelemetry,
         policy: DestinationPolicy,
+        intake: Intake,
         *,
         timeout: float,
         hold: float,
@@ -72,6 +74,7 @@ class PacketLink:
         self._conns = conns
         self._telemetry = telemetry
         self._policy = policy
+        self._intake = intake
         self._timeout = timeout
         self._hold = hold
         self._outlasts_drain = outlasts_drain
@@ -133,6 +136,7 @@ class PacketLink:
             self._info.agent_id,
             self._telemetry,
             self._policy,
+            self._intake,
             timeout=self._timeout,
             hold=self._hold,
         )

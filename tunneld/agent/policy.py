@@ -7,6 +7,7 @@ import structlog
 
 from tunneld import config as configuration
 from tunneld.addresses import IpAddress, written_address
+from tunneld.events import Event, emit
 from tunneld.rules import Clause, Rule, clauses_of, deciding, from_text, to_text
 
 log = structlog.get_logger(__name__)
@@ -34,7 +35,7 @@ class AddressCheck:
             why = f"denied by the agent's policy ({clause.label})"
             if not self._shadow:
                 return why
-            log.warning("would deny", address=str(address), rule=clause.label)
+            emit(Event.POLICY_WOULD_DENY, address=str(address), rule=clause.label)
         if self._server:
             clause = deciding(self._server, address)
             if not clause.allow:

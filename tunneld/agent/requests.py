@@ -9,6 +9,7 @@ import trio
 from frames import Headers
 from tunneld import agentinfo, rh2
 from tunneld.agent.connect import address_to, connect
+from tunneld.agent.intake import Intake
 from tunneld.agent.policy import DestinationPolicy
 from tunneld.agentinfo import AgentInfo
 from tunneld.caller import SERVER
@@ -16,6 +17,8 @@ from tunneld.config import AgentConfig
 from tunneld.conns import Conn, Conns
 from tunneld.dialing import PROHIBITED, TIMEOUT, DialError, split_authority
 from tunneld.dialrecord import DialRecord, DialRecords, usable_id, write_steps
+from tunneld.events import Event, emit
+from tunneld.quota import LimitedError, Visit
 from tunneld.reactor import Reactor
 from tunneld.relay import Relay, RelayError
 from tunneld.socketend import SocketEnd
@@ -47,9 +50,11 @@ class Requests:
         telemetry: AgentTelemetry,
         timeout: float,
         policy: DestinationPolicy,
+        intake: Intake,
     ) -> None:
         self.records = DialRecords()
         self._policy = policy
+        self._intake = intake
         self._reactor = reactor
         self._agent_id = agent_id
         self._conns = conns
@@ -61,7 +66,10 @@ class Requests:
         self._timeout = config.connect_timeout
 
     def handler(
-        self, dials: trio.Nursery, greeted: Callable[[Headers], AgentInfo | None]
+        self,
+        dials: trio.Nursery,
+        greeted: Callable[[Headers], AgentInfo | None],
+        leaving: Callable[[], None],
     ) -> Callable[[StreamEnd, Headers], None]:
         """For one session.
 
@@ -70,6 +78,7 @@ class Requests:
             endpoint takes the last octets.
           greeted: called with the headers of the server's question who we are; returns the
             answer, None if the session is not wanted.
+          leaving: called when the server is about to go.
         """
 
         def on_request(end: StreamEnd, headers: Headers) -> None:
@@ -83,6 +92,9 @@ class Requests:
                     end.reply(200, info.encode().decode())
                 else:
                     end.reply(409, "this agent is connected to that server already\n")
+            elif method == b"GET" and fields[b":path"] == agentinfo.LEAVING_PATH:
+                leaving()
+                end.reply(200, "the agent looks for another server\n")
             else:
                 end.reply(404, "an agent answers CONNECT, and who it is\n")
 
@@ -96,8 +108,12 @@ class Requests:
         record.wanted = rh2.TRACE in fields
         rules = fields.get(rh2.RULES, b"").decode("latin-1")
         try:
-            with self._conns.listed(SERVER, authority, self._agent_id, record.id) as conn:
-                await self._carry(end, conn, record, rules)
+            with (
+                self._conns.listed(SERVER, authority, self._agent_id, record.id) as conn,
+                Visit() as visit,
+            ):
+                self._intake.admit(visit)
+                await self._carry(end, conn, visit, record, rules)
         except DialError as exc:
             self._failed(end, record, exc)
         except RelayError as exc:
@@ -108,21 +124,26 @@ class Requests:
 
     def _failed(self, end: StreamEnd, record: DialRecord, exc: DialError) -> None:
         reason = DIAL_TIMEOUT if exc.kind is TIMEOUT else DIAL_UNKNOWN
-        self._telemetry.endpoint_dial_failure_total[reason] += 1
-        log.info(
-            "dial failed",
-            destination=record.destination,
-            dial=record.id,
-            code=exc.kind.code,
-            error=str(exc),
-        )
+        if isinstance(exc, LimitedError):
+            self._intake.refused(exc, record.id)
+        else:
+            self._telemetry.endpoint_dial_failure_total[reason] += 1
+            emit(
+                Event.DIAL_FAILED,
+                destination=record.destination,
+                dial=record.id,
+                code=exc.kind.code,
+                error=str(exc),
+            )
         record.failed(exc)
         self.records.keep(record)
         value = exc.proxy_status("tunneld-agent").encode("latin-1", "replace")
         steps = write_steps(record, rh2.MAX_TRACE).encode()
         end.reply(exc.kind.status, str(exc), [(b"proxy-status", value), (rh2.TRACE, steps)])
 
-    async def _carry(self, end: StreamEnd, conn: Conn, record: DialRecord, rules: str) -> None:
+    async def _carry(
+        self, end: StreamEnd, conn: Conn, visit: Visit, record: DialRecord, rules: str
+    ) -> None:
         with trio.CancelScope() as lost:
             end.on_lost = lost.cancel
             if end.lost is not None:
@@ -139,6 +160,7 @@ class Requests:
             if not end.respond(head):
                 endpoint.abort()
                 return
+            visit.connected()
             conn.state = "open"
             conn.link = end.session.pings
             conn.octets = lambda: (endpoint.written, endpoint.read)

@@ -13,6 +13,7 @@ from tunneld import rh2
 from tunneld.agent.agenttls import AgentTls
 from tunneld.agent.connector import Connector
 from tunneld.agent.dialout import Dialout
+from tunneld.agent.intake import Intake
 from tunneld.agent.link import PATIENCE, Link
 from tunneld.agent.nativelink import NativeLink
 from tunneld.agent.packetlink import PacketLink
@@ -54,6 +55,7 @@ class AgentRole(Role):
         self._servers: ServerSet | None = None
         self._tls: AgentTls | None = None
         self._answers: Answers = {}
+        self._intake = Intake(config.limits, self.telemetry)
         self.policy = _policy(config)
         if self.policy.is_open:
             log.warning("policy is open: servers reach whatever this agent reaches")
@@ -69,6 +71,7 @@ class AgentRole(Role):
             self.telemetry,
             self._config.connect_timeout,
             self.policy,
+            self._intake,
         )
         self._answers = AgentQuestions(requests, self.policy).table()
         task_status.started([])
@@ -122,6 +125,7 @@ class AgentRole(Role):
             self._conns,
             self.telemetry,
             self.policy,
+            self._intake,
             timeout=config.connect_timeout,
             hold=config.first_byte_hold,
             keepalive=config.keepalive,
@@ -184,6 +188,7 @@ class AgentRole(Role):
     def _reconfigure(self, config: AgentConfig) -> None:
         self._config = config
         self.policy.replace(config.policy)
+        self._intake.change(config.limits)
         if self._tls is not None:
             self._connector = self._make_connector(config, self._tls)
             self._requests.reconfigure(config)

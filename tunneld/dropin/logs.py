@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import structlog
-
 from tunneld import log as logging
 from tunneld.dropin.klogflags import KlogOptions
 from tunneld.logbook import LogRecord
@@ -27,9 +25,7 @@ def configure_logs(options: KlogOptions) -> None:
         for output in outputs:
             output.write(text)
 
-    logging.configure([write])
-    level = options.log_level()
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(level))
+    logging.configure([write], options.log_level())
 
 
 def _outputs(options: KlogOptions) -> list[Output]:

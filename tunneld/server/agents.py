@@ -17,6 +17,7 @@ from tunneld import rh2
 from tunneld.accepting import peer_of
 from tunneld.agentinfo import AgentInfo
 from tunneld.config import ServerConfig
+from tunneld.events import Event, emit
 from tunneld.handshakes import CrowdedOutError, Handshake, Handshakes
 from tunneld.identifiers import IdentifiersError, parse_foreign_identifiers
 from tunneld.reactor import Reactor
@@ -131,10 +132,10 @@ class AgentServer:
         except CrowdedOutError:
             log.debug("agent closed: too many amid their handshakes", peer=peer)
         except ssl.SSLError as exc:
-            log.warning("agent refused", peer=peer, error=refusal(exc))
+            emit(Event.AGENT_REFUSED, peer=peer, error=refusal(exc))
             await linger(sock)
         except AgentRejectedError as exc:
-            log.warning("agent refused", peer=peer, error=str(exc))
+            emit(Event.AGENT_REFUSED, peer=peer, error=str(exc))
         except (OSError, EOFError) as exc:
             log.info("agent lost amid the handshake", peer=peer, error=str(exc))
         except Exception:  # a bug: it ends this connection alone
@@ -203,11 +204,11 @@ class AgentServer:
             return  # it ends the session
         except AgentRejectedError as exc:
             if not session.over.is_set():
-                log.warning("agent refused", peer=tunnel.peer, error=str(exc))
+                emit(Event.AGENT_REFUSED, peer=tunnel.peer, error=str(exc))
                 session.refuse(str(exc))
             return
         coming.done()
-        log.info("agent connected", agent=tunnel.info.agent_id, peer=tunnel.peer)
+        emit(Event.AGENT_CONNECTED, agent=tunnel.info.agent_id, peer=tunnel.peer)
         # Counted as konnectivity's, so that a dashboard shows the same when both sides are ours.
         self._telemetry.grpc_connections[CONNECT] += 1
         try:
@@ -222,9 +223,10 @@ class AgentServer:
         try:
             await tunnel.session.run(task_status=task_status)
         except SessionError as exc:
-            log.warning("agent lost", agent=tunnel.info.agent_id, peer=tunnel.peer, error=str(exc))
+            emit(Event.AGENT_LOST, agent=tunnel.info.agent_id, peer=tunnel.peer, error=str(exc))
         else:
-            log.info("agent left", agent=tunnel.info.agent_id, peer=tunnel.peer)
+            if tunnel.identity:  # else it has a tunnel already
+                emit(Event.AGENT_LEFT, agent=tunnel.info.agent_id, peer=tunnel.peer)
 
     # -- konnectivity -------------------------------------------------------------------------
 
@@ -267,7 +269,7 @@ class AgentServer:
             tunnel = await self._welcome(peer, identities, end, request)
             tunnel.identity = " ".join(identities.names)
             coming.done()
-            log.info("agent connected", agent=tunnel.info.agent_id, peer=peer, protocol="h2")
+            emit(Event.AGENT_CONNECTED, agent=tunnel.info.agent_id, peer=peer, protocol="h2")
             try:
                 with self._registry.joined(tunnel):
                     tunnel.start()
@@ -275,11 +277,14 @@ class AgentServer:
             finally:
                 tunnel.close("the server is shutting down")
             if tunnel.error is not None:
-                log.warning(
-                    "agent lost", agent=tunnel.info.agent_id, peer=peer, error=tunnel.error.message
+                emit(
+                    Event.AGENT_LOST,
+                    agent=tunnel.info.agent_id,
+                    peer=peer,
+                    error=tunnel.error.message,
                 )
                 raise tunnel.error
-            log.info("agent left", agent=tunnel.info.agent_id, peer=peer)
+            emit(Event.AGENT_LEFT, agent=tunnel.info.agent_id, peer=peer)
         finally:
             self._telemetry.grpc_connections[CONNECT] -= 1
 
@@ -299,7 +304,7 @@ class AgentServer:
             identities.add_tokens(tokens)
             await self._admit(info, claims, identities, tokens)
         except AgentRejectedError as exc:
-            log.warning("agent refused", peer=peer, error=str(exc))
+            emit(Event.AGENT_REFUSED, peer=peer, error=str(exc))
             raise GrpcError(Status.UNKNOWN, str(exc)) from exc
         server = [
             (b"serverid", self._server_id.encode()),

@@ -5,6 +5,7 @@ import structlog
 from tunneld.addresses import written_address
 from tunneld.dialing import NO_AGENT, PROHIBITED, DialError, host_of
 from tunneld.dialrecord import DialRecord
+from tunneld.events import Event, emit
 from tunneld.rules import deciding, to_text
 from tunneld.server.policy import Policy, Ruling, Verdict, denial
 from tunneld.server.registry import Permits, Registry, Tunnel
@@ -60,6 +61,10 @@ class Chooser:
             self._would_deny(record, verdict.label)
         return tunnel, verdict
 
+    async def next_agent(self) -> None:
+        """Return when another agent has come."""
+        await self._registry.next_joined()
+
     def agents(self) -> list[str]:
         """Ids of the agents that are connected."""
         return list(dict.fromkeys(tunnel.info.agent_id for tunnel in self._registry.tunnels))
@@ -114,8 +119,8 @@ class Chooser:
     def _would_deny(self, record: DialRecord, label: str) -> None:
         self._policy.decisions[label, "would deny"] += 1
         record.step("policy", "would be denied: {}", label)
-        log.warning(
-            "would deny",
+        emit(
+            Event.POLICY_WOULD_DENY,
             client=str(record.caller),
             destination=record.destination,
             rule=label,

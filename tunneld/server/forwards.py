@@ -10,6 +10,7 @@ from tunneld.addresses import real_address
 from tunneld.caller import Caller
 from tunneld.config import Forward
 from tunneld.dialing import DialError
+from tunneld.events import Event, emit
 from tunneld.server.clientdial import ClientDials
 from tunneld.server.preamble import proxy_header
 from tunneld.transport.base import abort_socket
@@ -32,7 +33,7 @@ class ForwardServer:
         """Serve one connection to its end."""
         forward, peer = self._forward, peer_of(sock)
         if self._networks and not self._is_allowed(sock):
-            log.info("client refused", forward=forward.name, client=peer, error="not in allow-from")
+            emit(Event.CLIENT_REFUSED, forward=forward.name, client=peer, error="not in allow-from")
             abort_socket(sock)
             return
         stream = TransportStream(PlainTransport(sock))

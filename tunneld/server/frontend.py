@@ -18,6 +18,7 @@ from tunneld.accepting import peer_of
 from tunneld.caller import Caller
 from tunneld.config import ServerConfig
 from tunneld.dialing import DialError
+from tunneld.events import Event, emit
 from tunneld.handshakes import CrowdedOutError, Handshakes
 from tunneld.server import http1
 from tunneld.server.clientdial import ClientDials
@@ -81,7 +82,7 @@ class FrontendServer:
         self._socks = socks
         self._head_timeout = head_timeout
         self._as_upstream = as_upstream
-        self._draining = False
+        self._draining = self._patient = False
         self._handshakes = Handshakes(max_handshakes)
         self.peers = TlsPeers()
 
@@ -92,10 +93,16 @@ class FrontendServer:
         self._as_upstream = config.konnectivity_wording
         self._http2.reconfigure(config)
 
-    def drain(self) -> None:
-        """Close what is idle; every other connection ends with what it carries now."""
+    def drain(self, *, patient: bool = False) -> None:
+        """Close what is idle; every other connection ends with what it carries now.
+
+        Args:
+          patient: whether who has not come to its first request yet may do so.
+        """
         self._draining = True
-        self._handshakes.end_all()
+        self._patient = patient
+        if not patient:
+            self._handshakes.end_all()
         self._http2.drain()
 
     async def serve(self, gate: Gate, current: Current | None, sock: socket.socket) -> None:
@@ -118,7 +125,7 @@ class FrontendServer:
         except CrowdedOutError:
             log.debug("client closed: too many before their requests", client=peer)
         except ssl.SSLError as exc:
-            log.info("client refused", client=peer, error=refusal(exc))
+            emit(Event.CLIENT_REFUSED, client=peer, error=refusal(exc))
             await linger(sock)
         except (OSError, EOFError, trio.BrokenResourceError) as exc:
             log.info("client lost", client=peer, error=str(exc.__cause__ or exc))
@@ -126,10 +133,10 @@ class FrontendServer:
             log.info("bad request", client=peer, error=str(exc))
             await say_goodbye(stream, exc.reply)
         except SocksError as exc:
-            log.info("client refused", client=peer, error=f"SOCKS: {exc}")
+            emit(Event.CLIENT_REFUSED, client=peer, error=f"SOCKS: {exc}")
             await say_goodbye(stream, exc.reply)
         except ForbiddenError as exc:
-            log.warning("client refused", client=peer, error=str(exc))
+            emit(Event.CLIENT_REFUSED, client=peer, error=str(exc))
             await say_goodbye(stream, http1.reply(HTTPStatus.FORBIDDEN, f"{exc}\n"))
         except Exception:  # a bug: it ends this client alone
             log.exception("client failed", client=peer)
@@ -149,9 +156,11 @@ class FrontendServer:
             else:
                 self._check_version(http2)
                 head = None if http2 else await _read_head(stream, octets)
-        if wanted is not None and not self._draining:
+        if self._draining and not self._patient:
+            return
+        if wanted is not None:
             await serve_socks(self._dials, stream, *wanted)
-        elif http2 and not self._draining:
+        elif http2:
             stream.unread(octets)
             await self._http2.serve(stream, visitor)
         elif head is not None:
@@ -163,19 +172,19 @@ class FrontendServer:
 
     async def _http1(self, stream: TransportStream, visitor: Visitor, first: http1.Head) -> None:
         head: http1.Head | None = first
-        while head is not None and not self._draining:
+        while head is not None:
             if head.method != b"CONNECT":
                 reply = http1.not_connect(head)
             else:
                 try:
                     caller = await visitor.identify(_credentials_of(head))
                 except UnauthorizedError as exc:
-                    log.info("client refused", client=visitor.caller.address, error=str(exc))
+                    emit(Event.CLIENT_REFUSED, client=visitor.caller.address, error=str(exc))
                     reply = http1.unauthorized(exc, keep_alive=head.keep_alive)
                 else:
                     await self._connect(stream, visitor, caller, head)
                     return
-            if not head.keep_alive:
+            if not head.keep_alive or self._draining:
                 await say_goodbye(stream, reply)
                 return
             with self._handshakes.hurry(stream.transport.sock, self._head_timeout):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from tunneld.conns import DIALLING, MAX_TEXT, Conn, Conns
+from tunneld.events import Event, emit
 from tunneld.listing import client_names
 from tunneld.server.registry import Registry, Tunnel
 
@@ -70,6 +71,7 @@ def kill(
     if what == "agent":
         tunnels = [each for each in registry.tunnels if each.info.agent_id == name]
         for tunnel in tunnels:
+            emit(Event.AGENT_KILLED, agent=name, peer=tunnel.peer, reason=reason)
             tunnel.kill(f"killed: {reason}" if reason else "killed")
         return [tunnel.peer for tunnel in tunnels]
     if what == "conn":
