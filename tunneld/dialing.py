@@ -113,6 +113,7 @@ class DialError(Exception):
 
 
 _SIGNS = (
+    ("limit reached", OVERLOADED),
     ("timeout", TIMEOUT),
     ("deadline exceeded", TIMEOUT),
     ("too many open files", OVERLOADED),

@@ -164,6 +164,7 @@ AGENT = {
 OWN = {
     "carried_bytes_total": ("counter", "direction"),
     "overrun_connections_total": ("counter", "segment"),
+    "refused_dials_total": ("counter", "limit"),
     "stalled_seconds_total": ("counter", ""),
 }
 

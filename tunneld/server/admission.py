@@ -1,7 +1,5 @@
 """Which dials a server takes on, as far as that is a question of how many there are."""
 
-from dataclasses import replace
-
 from tunneld.caller import Caller
 from tunneld.config import Limits, LimitsFor
 from tunneld.quota import Account, Accounts, Quota, Visit
@@ -79,11 +77,10 @@ def _others(limits: Limits) -> list[tuple[Patterns, LimitsFor]]:
 
 def _replaced(general: Quota, other: LimitsFor) -> Quota:
     """What ``other`` says, and where it says nothing, what goes for all."""
-    said = {
-        "connections": other.connections,
-        "pending": other.pending,
-        "rate": other.rate,
-        "burst": other.burst,
-        "bandwidth": other.bandwidth,
-    }
-    return replace(general, **{key: value for key, value in said.items() if value is not None})
+    return Quota(
+        general.connections if other.connections is None else other.connections,
+        general.pending if other.pending is None else other.pending,
+        general.rate if other.rate is None else other.rate,
+        general.burst if other.burst is None else other.burst,
+        general.bandwidth if other.bandwidth is None else other.bandwidth,
+    )
