@@ -43,6 +43,9 @@ def check_descriptors(roles: Sequence[RoleConfig], pid: int | None) -> Iterator[
         yield failed("descriptors", f"{text}; its roles need {need} at least", _ADVICE)
     elif used is not None and used > limit * _NEARLY:
         yield warned("descriptors", text, _ADVICE)
+    elif limit < (most := need + allowed(roles)):
+        text += f"; with as many connections as `limits` of its roles allow it needs {most}"
+        yield warned("descriptors", text, f"{_ADVICE}; or lower `limits`")
     elif limit < ROOMY:
         left = limit - need + _CONNECTIONS
         yield warned("descriptors", f"{text}: about {left} connections at once", _ADVICE)
@@ -53,6 +56,13 @@ def check_descriptors(roles: Sequence[RoleConfig], pid: int | None) -> Iterator[
 def needed(roles: Sequence[RoleConfig]) -> int:
     """Descriptors below which the roles of one process cannot work."""
     return _BASE + sum(map(_needed_by, roles))
+
+
+def allowed(roles: Sequence[RoleConfig]) -> int:
+    """Connections that the roles' own limits allow; roles without one do not count."""
+    return sum(
+        role.limits.connections for role in roles if isinstance(role, ServerConfig | AgentConfig)
+    )
 
 
 def _needed_by(role: RoleConfig) -> int:

@@ -2,12 +2,14 @@
 
 import os
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
-from tunneld.config import AgentConfig, RoleConfig
+from tunneld.config import AgentConfig, RoleConfig, ServerConfig
 from tunneld.doctor.agent import agent_checks
 from tunneld.doctor.environment import environment_of
 from tunneld.doctor.listening import listener_checks
+from tunneld.doctor.policies import check_policy
 from tunneld.doctor.running import Check
 
 RUNNING = frozenset({"ready", "backoff", "draining"})
@@ -20,6 +22,8 @@ def role_checks(role: RoleConfig, row: dict[str, Any] | None) -> Iterator[Check]
     Args:
       row: as the daemon has it, None if it has none of that name.
     """
+    if isinstance(role, ServerConfig | AgentConfig):
+        yield Check("policy", role.name, partial(check_policy, role))
     runs = row is not None and str(row.get("state")) in RUNNING
     if isinstance(role, AgentConfig):
         yield from agent_checks(role, _environment(row))

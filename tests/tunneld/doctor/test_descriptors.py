@@ -5,11 +5,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 
 from tests.conftest import need
 from tests.tunneld.doctor.samples import only
-from tunneld.config import AgentConfig, EchoConfig
+from tunneld.config import AgentConfig, AgentLimits, EchoConfig
 from tunneld.doctor.descriptors import ROOMY, check_descriptors, limits_of, needed, open_by
 
 AGENT = AgentConfig(name="home", server="edge:1", ca="/ca")
@@ -52,6 +53,12 @@ def test_a_process_that_is_gone_is_noted() -> None:
 
 def test_without_a_process_the_limit_here_stands_for_it() -> None:
     assert "a process started here" in only(check_descriptors([AGENT], None)).detail
+
+
+def test_a_limit_that_the_configuration_goes_beyond_is_warned_of(process: int) -> None:
+    config = msgspec.structs.replace(AGENT, limits=AgentLimits(connections=1 << 40))
+    found = only(check_descriptors([config], process))
+    assert (str(found.verdict), "`limits`" in found.detail) == ("warn", True)
 
 
 def test_roles_that_carry_connections_need_more() -> None:
