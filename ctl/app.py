@@ -23,6 +23,7 @@ class ProxyOptions:
     key: str | None = None
     ca: str | None = None
     server_name: str | None = None
+    secret_file: str | None = None
 
 
 @dataclass
@@ -82,6 +83,7 @@ class App:
             key=options.key,
             ca=options.ca,
             server_name=options.server_name,
+            secret=_read_secret(options.secret_file) if options.secret_file else "",
         )
 
 
@@ -97,8 +99,17 @@ def rows_of(result: Message, name: str) -> list[Message]:
     return rows
 
 
+def _read_secret(file: str) -> str:
+    """The first line of a file."""
+    text = Path(file).read_text("utf-8", errors="surrogateescape")
+    secret = text.partition("\n")[0].strip()
+    if not secret:
+        raise click.UsageError(f"{file} is empty, expected a token or NAME:PASSWORD")
+    return secret
+
+
 def _refuse_stray(options: ProxyOptions) -> None:
-    for flag in ("cert", "key", "ca", "server_name"):
+    for flag in ("cert", "key", "ca", "server_name", "secret_file"):
         if getattr(options, flag):
             name = flag.replace("_", "-")
             raise click.UsageError(f"--{name} is for a remote server: give --proxy HOST:PORT too")

@@ -61,6 +61,7 @@ _DIAL_OPTIONS = (
     ("--key", "FILE", _FILE, "Key of the client certificate."),
     ("--ca", "FILE", _FILE, "CA certificate of the remote server."),
     ("--server-name", "NAME", str, "Name or address that the server's certificate must show."),
+    ("--secret-file", "FILE", _FILE, "A token or NAME:PASSWORD for the remote server, in a file."),
 )
 
 

@@ -162,7 +162,7 @@ def open_remote(proxy: str, **options: Any) -> RemoteDialer:
     """A dialer through the frontend at ``proxy``, ``HOST:PORT`` or ``unix:/path``.
 
     Args:
-      options: ``cert``, ``key``, ``ca`` (paths) and ``server_name``, as `tunneld.client.connect`
-        has them.
+      options: ``cert``, ``key``, ``ca`` (paths), ``server_name`` and ``secret``, as
+        `tunneld.client.connect` has them.
     """
     return RemoteDialer(proxy, partial(connect, proxy, **options))

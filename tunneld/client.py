@@ -7,6 +7,7 @@
 local daemon dials, through its control socket.
 """
 
+import base64
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -58,12 +59,18 @@ class Client:
     """Dials through one server. Get one from `connect`."""
 
     def __init__(
-        self, proxy: str | None, control: Path, context: ssl.SSLContext | None, server_name: str
+        self,
+        proxy: str | None,
+        control: Path,
+        context: ssl.SSLContext | None,
+        server_name: str,
+        secret: str = "",
     ) -> None:
         self._proxy = proxy
         self._control = control
         self._context = context
         self._server_name = server_name
+        self._secret = secret
         self._streams: list[TransportStream] = []
 
     async def dial(self, host: str, port: int) -> trio.abc.HalfCloseableStream:
@@ -79,7 +86,7 @@ class Client:
             if self._proxy is None:
                 await _ask_daemon(stream, host, port)
             else:
-                await _ask_proxy(stream, host, port)
+                await _ask_proxy(stream, host, port, self._secret)
         except (trio.BrokenResourceError, EOFError, FrameError, h11.RemoteProtocolError) as exc:
             stream.close()
             raise self._lost(exc) from exc
@@ -145,6 +152,7 @@ async def connect(
     key: str | Path | None = None,
     ca: str | Path | None = None,
     server_name: str | None = None,
+    secret: str = "",
     control: str | Path | None = None,
 ) -> AsyncIterator[Client]:
     """A client of a server's frontend, or of the local daemon.
@@ -154,29 +162,34 @@ async def connect(
       cert, key: our certificate and its key, PEM files; the server asks for them.
       ca: what the server's certificate is checked against; None for the system's CAs.
       server_name: name or address that the certificate must show; None for the proxy's host.
+      secret: a token, or ``NAME:PASSWORD``, for servers that know their clients by that.
       control: the local daemon's control socket; None for the user's default.
     Raises:
-      DialError: code ``bad_request``, an unusable proxy address or certificate file.
+      DialError: code ``bad_request``, an unusable proxy address, certificate file or secret.
     """
     context = None
+    if ":" not in secret and not (secret.isascii() and secret.isprintable()):
+        raise DialError("bad_request", "the secret has a character that no token has")
     if proxy is not None and not proxy.startswith("unix:"):
         try:
             parse_address(proxy)
             context = client_context(str(cert or ""), str(key or ""), str(ca or ""), ["http/1.1"])
         except (AddressError, RoleError) as exc:
             raise DialError("bad_request", str(exc)) from exc
-    client = Client(proxy, control_path(control), context, server_name or "")
+    client = Client(proxy, control_path(control), context, server_name or "", secret)
     try:
         yield client
     finally:
         client.close()
 
 
-async def _ask_proxy(stream: TransportStream, host: str, port: int) -> None:
+async def _ask_proxy(stream: TransportStream, host: str, port: int, secret: str) -> None:
     """CONNECT, and what it was answered."""
     authority = join_authority(host, port)
     connection = h11.Connection(h11.CLIENT)
     headers = [("Host", authority), ("User-Agent", f"tunneld/{__version__}")]
+    if secret:
+        headers.append(("Proxy-Authorization", _authorization(secret)))
     try:
         request = h11.Request(method="CONNECT", target=authority, headers=headers)
     except h11.LocalProtocolError as exc:
@@ -192,6 +205,13 @@ async def _ask_proxy(stream: TransportStream, host: str, port: int) -> None:
     text = await _body(stream, connection)
     refused = (ProxyDialError(error.kind, text) if text else error).to_control()
     raise DialError(refused.code, refused.message, refused.hint)
+
+
+def _authorization(secret: str) -> str:
+    """RFC 7617 for a name and a password, RFC 6750 for a token, which has no colon."""
+    if ":" not in secret:
+        return f"Bearer {secret}"
+    return f"Basic {base64.b64encode(secret.encode('utf-8', 'surrogateescape')).decode()}"
 
 
 async def _next_response(stream: TransportStream, connection: h11.Connection) -> h11.Response:

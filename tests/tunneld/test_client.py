@@ -12,7 +12,10 @@ from httpcore._backends.trio import TrioStream
 
 from ctl.messages import Decoder, encode
 from tests.tunneld.tunnelworld import World, open_world
+from tunneld import secretsfile
 from tunneld.client import Client, DialError, connect
+from tunneld.config import Frontend
+from tunneld.secret import of_token
 
 
 @pytest.fixture
@@ -53,6 +56,37 @@ async def test_a_stream_carries_both_ways_and_half_closes(world: World) -> None:
         assert got == octets
         await stream.aclose()
     await world.at_rest()
+
+
+@pytest.mark.parametrize("secret", ["tnl_web", "web:tnl_web"])
+async def test_a_secret_stands_in_for_a_certificate(pki: Path, tmp_path: Path, secret: str) -> None:
+    secretsfile.add(tmp_path / "secrets", of_token("web", "tnl_web"))
+    listener = Frontend(
+        listen="127.0.0.1:0",
+        cert="frontend/server.crt",
+        key="frontend/server.key",
+        secrets=str(tmp_path / "secrets"),
+    )
+    options = {"frontends": (listener,)}
+    bare: dict[str, Any] = {"cert": None, "key": None}
+    async with open_world(pki, tmp_path, server_options=options) as world:
+        port = await world.endpoint(echo)
+        async with client_of(world, secret=secret, **bare) as client:
+            stream = await client.dial("127.0.0.1", port)
+            await stream.send_all(b"hello")
+            assert await stream.receive_some() == b"hello"
+        for wrong in ("", "tnl_other", "web:x"):
+            async with client_of(world, secret=wrong, **bare) as client:
+                with pytest.raises(DialError) as caught:
+                    await client.dial("127.0.0.1", port)
+                assert caught.value.code == "denied"
+
+
+async def test_a_secret_that_cannot_be_one_is_not_shown() -> None:
+    with pytest.raises(DialError, match="no token has") as caught:
+        async with connect("127.0.0.1:1", secret="tnl\n_web"):
+            pass
+    assert "tnl" not in str(caught.value)
 
 
 async def test_the_unix_frontend_is_a_proxy_too(world: World) -> None:
