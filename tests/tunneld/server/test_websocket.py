@@ -24,6 +24,7 @@ from tests.tunneld.wsworld import (
     open_websocket_world,
     websocket_address,
     websocket_port,
+    why_not,
 )
 from tunneld.role import RoleState
 from tunneld.server.servertls import Current
@@ -139,6 +140,25 @@ async def test_an_agent_that_leaves_leaves_cleanly(world: World) -> None:
         await world.agent_done.wait()
         await world.until(lambda: not world.server.agents())
     assert world.states[-1][1] is RoleState.READY
+
+
+@pytest.mark.parametrize("how", ["drained", "cancelled"])
+async def test_a_server_that_stops_says_so(world: World, how: str) -> None:
+    """Its last words are through before the WebSocket ends."""
+    await connected_agent(world)
+    if how == "drained":
+        world.server_host.drain.set()
+    else:
+        world.server_scope.cancel()
+    with trio.fail_after(5):
+        await world.server_done.wait()
+    await world.until(lambda: world.states[-1][1] is RoleState.BACKOFF)
+    assert world.states[-1][2].endswith(": the server is about to go")
+
+
+async def test_an_agent_that_is_refused_hears_why(world: World) -> None:
+    said = await why_not(world, agent_id="other")
+    assert "agent id 'other' is not one its certificate allows: demo" in said
 
 
 async def test_a_cut_off_websocket_resets_what_it_carried(world: World) -> None:
