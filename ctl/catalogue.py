@@ -227,6 +227,11 @@ DIALS = (
                 "limit and need.",
             ),
             Cause(
+                "limit reached: … (KEY = N)",
+                "A client, an agent or all together use what `limits` of the role lets them: the text "
+                "names the key. `tunnelctl conns` shows who has what. Raise it, or use less.",
+            ),
+            Cause(
                 "429: too many wrong secrets came from this address",
                 "Wait for as long as `Retry-After` says, then show a good one.",
             ),
