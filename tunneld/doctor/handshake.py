@@ -13,7 +13,7 @@ from tunneld import rh2
 from tunneld.certificate import common_name, sans_of, utc_now
 from tunneld.doctor.certificates import lifetime
 from tunneld.doctor.clock import skew
-from tunneld.doctor.finding import Finding, failed, passed
+from tunneld.doctor.finding import Finding, failed, passed, warned
 from tunneld.doctor.greeting import GreetingError, hear
 
 _MISMATCH = frozenset({62, 64})
@@ -86,19 +86,20 @@ def _behind(server: Server, tls: ssl.SSLSocket) -> Iterator[Finding]:
 def _not_trusted(server: Server, error: ssl.SSLCertVerificationError) -> Iterator[Finding]:
     """Tell apart what is wrong with the server's certificate, looking at it without trust."""
     mismatch = error.verify_code in _MISMATCH
-    chain = _verify_error(server) if mismatch else error.verify_message
+    chain = _chain_error(server) if mismatch else error
     try:
         with _shake(server, _trusting(server.context())) as tls:
             certificate = _certificate(tls)
             facts = _facts(tls)
     except (OSError, ValueError) as exc:
-        yield failed("tls", f"{server.title}: {error.verify_message}; then {_words(exc)}", "")
+        text = f"{server.title}: {error.verify_message}; looked at without trust: {_words(exc)}"
+        yield failed("tls", text, "see: tunnelctl explain CERTIFICATE_VERIFY_FAILED")
         return
     yield passed("tls", f"{server.title}: {facts}")
     issuer = certificate.issuer.rfc4514_string()
     if chain:
-        text = f"{server.title}: {chain}; its certificate was issued by {issuer}"
-        yield failed("server chain", text, _chain_advice(error))
+        text = f"{server.title}: {chain.verify_message}; its certificate was issued by {issuer}"
+        yield failed("server chain", text, _chain_advice(chain))
     else:
         yield passed("server chain", f"{server.title}: signed by a CA that `ca` has")
     if mismatch or not shows(certificate, server.name):
@@ -140,23 +141,37 @@ def _trusting(context: ssl.SSLContext, mode: ssl.VerifyMode = ssl.CERT_NONE) -> 
     return context
 
 
-def _verify_error(server: Server) -> str:
-    """What is wrong with the chain, whatever name it shows; "" for nothing."""
+def _chain_error(server: Server) -> ssl.SSLCertVerificationError | None:
+    """What is wrong with the chain, whatever name it shows."""
     try:
         _shake(server, _trusting(server.context(), ssl.CERT_REQUIRED)).close()
     except ssl.SSLCertVerificationError as exc:
-        return exc.verify_message
+        return exc
     except OSError:
-        return ""  # a network that comes and goes is told of by others
-    return ""
+        return None  # a network that comes and goes is told of by others
+    return None
 
 
 def _lifetime(server: Server, tls: ssl.SSLSocket) -> Iterator[Finding]:
-    yield lifetime("server certificate", server.title, _certificate(tls), utc_now())
+    try:
+        yield lifetime("server certificate", server.title, _certificate(tls), utc_now())
+    except ValueError as exc:  # OpenSSL takes it, and the library that reads it here does not
+        text = f"{server.title}: its certificate cannot be read: {exc}"
+        yield warned("server certificate", text, "have its CA make one that follows RFC 5280")
 
 
 def _certificate(tls: ssl.SSLSocket) -> x509.Certificate:
-    return x509.load_der_x509_certificate(tls.getpeercert(binary_form=True) or b"")
+    """The peer's.
+
+    Raises:
+      ValueError: it cannot be read.
+    """
+    certificate = x509.load_der_x509_certificate(tls.getpeercert(binary_form=True) or b"")
+    try:
+        _ = certificate.extensions  # parsed, and kept, on first use
+    except x509.DuplicateExtension as exc:
+        raise ValueError(str(exc)) from exc
+    return certificate
 
 
 def _facts(tls: ssl.SSLSocket) -> str:

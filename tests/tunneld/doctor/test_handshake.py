@@ -146,6 +146,15 @@ def test_a_certificate_out_of_its_time_is_told(
     assert found["server certificate"][0] == "fail"
 
 
+def test_a_wrong_name_on_an_expired_certificate_is_told_as_both(pki: Path, tmp_path: Path) -> None:
+    cert, key = write_pair(pki, tmp_path, Kind.SERVER, days=5, age=6)
+    with serving(server_tls(pki, "h2", cert=cert, key=key)) as address:
+        found = checked(pki, address, name="edge.example.org")
+    assert found["server name"][0] == "fail"
+    assert found["server chain"][0] == "fail"
+    assert "make a new certificate" in found["server chain"][2]
+
+
 def test_what_does_not_speak_tls_is_told_with_a_reason_to_look_up(pki: Path) -> None:
     with serving(None, b"HTTP/1.1 400 Bad Request\r\n\r\n") as address:
         found = checked(pki, address)
