@@ -25,8 +25,10 @@ from tests.docpages import (
     prompted_lines,
     read,
 )
+from tunneld import secretsfile
 from tunneld.configfile import load_config, load_roles
 from tunneld.pki import Pki
+from tunneld.secret import of_token
 
 UNITS = sorted((ROOT / "docs").rglob("*.service"))
 
@@ -147,6 +149,8 @@ def test_the_command_reference_is_up_to_date() -> None:
 def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("etc") / "pki"
     Pki(directory).init(["edge.example.org"], "home")
+    secretsfile.add(directory.parent / "secrets", of_token("home", "tnl_home"))
+    (directory.parent / "home.token").write_text("tnl_home\n")
     return directory
 
 

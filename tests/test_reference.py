@@ -34,6 +34,7 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     **{f'kind = "{kind}"': struct for kind, struct in config.KINDS.items()},
     "frontends": config.Frontend,
     "tunnel": config.TunnelListener,
+    "forwards": config.Forward,
     "websocket": config.WebsocketListener,
 }
 
