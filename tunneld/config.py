@@ -306,6 +306,9 @@ class ServerConfig(_RoleTable, frozen=True, kw_only=True, tag="server"):
     first_byte_hold: Annotated[float, Meta(ge=0)] = 0.01
     """Octets of an endpoint that speaks first wait this long behind the 200, since many clients
     fail when something follows it in the same read; a client that sends ends the wait."""
+    audit: str = ""
+    """File for a line of JSON about each connection and failed dial (docs/reference/audit.md); ""
+    for none."""
     drain_timeout: Seconds = 30.0
 
 
@@ -364,6 +367,8 @@ class AgentConfig(_RoleTable, frozen=True, kw_only=True, tag="agent"):
     """Go on looking when all servers that there should be are connected."""
     probe_interval: Seconds = 1.0
     """Accepted as konnectivity's setting, without effect: a loss is an event here."""
+    audit: str = ""
+    """As a server's."""
     drain_timeout: Seconds = 30.0
 
 

@@ -24,7 +24,7 @@ from tunneld.config import (
 from tunneld.configcheck import UNIX_PREFIX, admin_problems, group_problems, role_problems
 from tunneld.schema import Problem, did_you_mean, join, shown, struct_problems
 
-_Table = TypeVar("_Table", AgentConfig, Frontend, TunnelListener, WebsocketListener)
+_Table = TypeVar("_Table", AgentConfig, ServerConfig, Frontend, TunnelListener, WebsocketListener)
 _Listener = TypeVar("_Listener", Frontend, Forward)
 _KEYS = ("log", "admin", "watch", "role")
 _AGENT_FILES = (
@@ -36,6 +36,7 @@ _AGENT_FILES = (
     "ca",
     "crl",
     "token_path",
+    "audit",
 )
 
 
@@ -159,7 +160,11 @@ def _with_absolute_paths(role: RoleConfig, base: Path) -> RoleConfig:
         tunnel = _absolute(role.tunnel, base, keys)
         websocket = role.websocket and _absolute(role.websocket, base, ("cert", "key"))
         return msgspec.structs.replace(
-            role, frontends=frontends, tunnel=tunnel, forwards=forwards, websocket=websocket
+            _absolute(role, base, ("audit",)),
+            frontends=frontends,
+            tunnel=tunnel,
+            forwards=forwards,
+            websocket=websocket,
         )
     return role
 

@@ -1,6 +1,7 @@
 """The agent role: keeps tunnels up to its servers, where the dials come from."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +23,7 @@ from tunneld.agent.questions import AgentQuestions
 from tunneld.agent.requests import Requests
 from tunneld.agent.serverset import ServerSet
 from tunneld.agentinfo import AgentInfo
+from tunneld.audit import open_audit
 from tunneld.certfile import Fact
 from tunneld.config import AgentConfig, RoleConfig
 from tunneld.conns import Conns
@@ -52,6 +54,7 @@ class AgentRole(Role):
         self._config = config
         self._host = host
         self._conns = Conns(("endpoint", "server"))
+        self._audit = open_audit(config.audit, host, "agent", self._conns)
         self._servers: ServerSet | None = None
         self._tls: AgentTls | None = None
         self._answers: Answers = {}
@@ -77,6 +80,7 @@ class AgentRole(Role):
         task_status.started([])
         async with (
             self._conns.watched(),
+            self._audit.running() if self._audit else nullcontext(),
             trio.open_nursery() as pumps,
             trio.open_nursery() as dials,
         ):

@@ -3,7 +3,7 @@
 import socket
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -11,14 +11,15 @@ import structlog
 import trio
 
 from tunneld.accepting import accept_each, accept_rest, address_of, close_listener, listen
+from tunneld.audit import open_audit
 from tunneld.caller import CONTROL
 from tunneld.certfile import Fact
 from tunneld.config import RoleConfig, ServerConfig, WebsocketListener
 from tunneld.conns import Conn, Conns
 from tunneld.dialing import DialError, join_authority
 from tunneld.gate import AGENT_WAIT, PATIENCE
-from tunneld.prepared import Prepared
 from tunneld.inherited import LentListener
+from tunneld.prepared import Prepared
 from tunneld.questions import Answers, answer
 from tunneld.relay import DialledEnd, Relay, RelayError
 from tunneld.request import Nothing
@@ -67,6 +68,7 @@ class ServerRole(Role):
         self.telemetry = telemetry = ServerTelemetry()
         self._registry = Registry(config.strategies, telemetry)
         self._conns = Conns()
+        self._audit = open_audit(config.audit, host, "server", self._conns)
         self._hold = FirstByteHold(config.first_byte_hold)
         self.policy = _policy(config)
         if self.policy.is_open:
@@ -166,6 +168,7 @@ class ServerRole(Role):
             _listening([*frontends, *forwards], self._path, self._config.reuse_port) as for_clients,
             _listening(tunnels, self._path, self._config.reuse_port) as for_agents,
             self._conns.watched(),
+            self._audit.running() if self._audit else nullcontext(),
             trio.open_nursery() as nursery,
         ):
             nursery.start_soon(self._hold.run)
@@ -198,16 +201,16 @@ class ServerRole(Role):
             if gate is not None:
                 gate.arrive(name)
                 self._dialer.wait_for_agents(AGENT_WAIT)
-                await gate.opened()
+                agents = await gate.wait(name)
                 with trio.move_on_after(PATIENCE):
-                    await self._registry.wait_for(gate.agents(name))
-                gate.pass_(name)
+                    await self._registry.wait_for(agents)
+                gate.leave(name)
             async with trio.open_nursery() as accepting:
                 for sock, handler in listeners:
                     accepting.start_soon(accept_each, sock, handler, clients)
         finally:
             if gate is not None:
-                gate.pass_(name)
+                gate.leave(name)
 
     async def _accept_agents(self, listeners: list[Listener], tunnels: trio.Nursery) -> None:
         """Accept until cancelled, but for the time when agents shall go to another process."""
