@@ -81,9 +81,20 @@ def read_crls(data: bytes) -> "list[x509.CertificateRevocationList]":
     from cryptography import x509
 
     blocks = _CRL.findall(data)
-    if not blocks:
-        return [x509.load_der_x509_crl(data)]
-    return [x509.load_pem_x509_crl(block) for block in blocks]
+    try:
+        if not blocks:
+            return [x509.load_der_x509_crl(data)]
+        return [x509.load_pem_x509_crl(block) for block in blocks]
+    except ValueError as exc:
+        raise ValueError("not a certificate revocation list in PEM or DER") from exc
+
+
+def has_signed(authority: "x509.Certificate", crl: "x509.CertificateRevocationList") -> bool:
+    """Whether the list is that CA's."""
+    try:
+        return crl.is_signature_valid(authority.public_key())  # type: ignore[arg-type]
+    except (TypeError, ValueError):  # a kind of key that signs nothing
+        return False
 
 
 def crl_fact(file: str, crl: "x509.CertificateRevocationList") -> Fact:

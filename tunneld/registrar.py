@@ -15,7 +15,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 
-from tunneld.certfile import read_crls
+from tunneld.certfile import has_signed, read_crls
 from tunneld.certificate import (
     LEAF_DAYS,
     Credential,
@@ -251,7 +251,12 @@ class Registrar(Pki):
             raise PkiError(
                 f"cannot read {path}: {exc}", "bring it back: who is revoked stands nowhere else"
             ) from exc
-        return {crl.issuer.public_bytes(): _list(crl) for crl in crls}
+        signers = [signer.certificate for signer in self._signers(side)]
+        return {
+            crl.issuer.public_bytes(): _list(crl)
+            for crl in crls
+            if any(has_signed(signer, crl) for signer in signers)  # not one of a CA of before
+        }
 
     def _write_lists(
         self, side: Side, now: datetime, more: Mapping[bytes, int] | None = None

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from tunneld.certfile import Fact, certificate_facts, crl_fact, name_text, read_crls
+from tunneld.certfile import Fact, certificate_facts, crl_fact, has_signed, name_text, read_crls
 from tunneld.role import RoleError
 from tunneld.tlscontext import client_context, server_context
 
@@ -192,18 +192,11 @@ def _check_crls(loaded: Loaded) -> None:
         raise RoleError(f"cannot use {files}: {exc}; expected certificates and their CRLs") from exc
     for crl in crls:
         named = [each for each in authorities if each.subject == crl.issuer]
-        if named and not any(_has_signed(each, crl) for each in named):
+        if named and not any(has_signed(each, crl) for each in named):
             raise RoleError(
                 f"cannot use {', '.join(loaded.source.crl)}: the CRL of {name_text(crl.issuer)!r} "
                 f"is not signed by the CA of that name in {ca}; make it anew: tunnelctl certs crl"
             )
-
-
-def _has_signed(authority: "x509.Certificate", crl: "x509.CertificateRevocationList") -> bool:
-    try:
-        return crl.is_signature_valid(authority.public_key())  # type: ignore[arg-type]
-    except (TypeError, ValueError):  # a kind of key that signs nothing
-        return False
 
 
 def _shown(loaded: Loaded, path: str) -> str:

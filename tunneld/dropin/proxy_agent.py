@@ -12,6 +12,7 @@ import trio
 
 from tunneld.dropin.agent_config import agent_config
 from tunneld.dropin.agent_flags import AgentOptions, check
+from tunneld.dropin.followfiles import follow_files
 from tunneld.dropin.foreground import Signals, cancel_at, open_host, run_role, serve_operators
 from tunneld.dropin.kubernetes import open_kubernetes
 from tunneld.dropin.program import Program, run
@@ -46,6 +47,7 @@ async def serve(options: AgentOptions) -> int:
             if options.count_server_leases:
                 await _count_leases(role, options, stack, around)
             await _serve_operators(role, options, around)
+            around.start_soon(follow_files, role, config)
             log.info("agent started", server=config.server, id=config.agent_id)
             await run_role(
                 role, host, signals.first, math.inf, "failed to run proxy connection with"

@@ -11,6 +11,7 @@ import structlog
 import trio
 
 from tunneld.dropin.duration import seconds
+from tunneld.dropin.followfiles import follow_files
 from tunneld.dropin.foreground import Signals, cancel_at, open_host, run_role, serve_operators
 from tunneld.dropin.kubernetes import open_kubernetes
 from tunneld.dropin.program import FAILURE, Program, StartError, run
@@ -56,6 +57,7 @@ async def serve(options: ServerOptions) -> int:
                 addresses = await nursery.start(
                     run_role, role, host, signals.first, timeout, "failed to run the server:"
                 )
+                around.start_soon(follow_files, role, config)
                 log.info("server started", addresses=", ".join(addresses), id=options.server_id)
                 await _serve_operators(role, options, around)
                 if kubernetes is not None and options.enable_lease_controller:
