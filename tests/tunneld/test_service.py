@@ -10,14 +10,16 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import need
-from tests.tunneld.test_daemon import TIMEOUT, Site
+from tests.tunneld.test_daemon import TIMEOUT, Site, until
 
 EXECUTE = """
 import os, sys
@@ -329,3 +331,41 @@ def test_systemd_socket_activate_starts_it_with_its_sockets(tmp_path: Path) -> N
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=TIMEOUT)
         assert process.returncode == 0
+
+
+def reached(served: list[bool], wanted: int) -> bool:
+    return len(served) > wanted
+
+
+def test_nobody_is_refused_in_many_restarts(manager: Manager) -> None:
+    """Clients connect all the time, while the daemon is started and drained again and again."""
+    with listener() as sock:
+        done = threading.Event()
+        served: list[bool] = []
+        failures: list[Exception] = []
+
+        def clients() -> None:
+            while not done.is_set():
+                try:
+                    served.append(echoes(sock.getsockname()))
+                except OSError as exc:
+                    failures.append(exc)
+
+        thread = threading.Thread(target=clients)
+        thread.start()
+        try:
+            for _ in range(3):
+                manager.start(echo("one", "systemd:edge"), {"edge": sock})
+                manager.hear("READY=1")
+                wanted = len(served) + 20
+                until(partial(reached, served, wanted))
+                assert manager.end()[0] == 0
+                manager.heard.clear()
+            manager.start(echo("one", "systemd:edge"), {"edge": sock})  # serves who still waits
+            manager.hear("READY=1")
+        finally:
+            done.set()
+            thread.join(TIMEOUT)
+        assert failures == []
+        assert all(served)
+        assert manager.end()[0] == 0
