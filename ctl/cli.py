@@ -26,6 +26,7 @@ _COMMANDS = {
     "demo": "ctl.cmd_demo",
     "dial": "ctl.cmd_dial",
     "doctor": "ctl.cmd_doctor",
+    "drain": "ctl.cmd_drain",
     "events": "ctl.cmd_events",
     "explain": "ctl.cmd_explain",
     "forward": "ctl.cmd_forward",
@@ -39,6 +40,7 @@ _COMMANDS = {
     "secrets": "ctl.cmd_secrets",
     "status": "ctl.cmd_status",
     "trace": "ctl.cmd_trace",
+    "upgrade": "ctl.cmd_upgrade",
 }
 
 

@@ -16,9 +16,7 @@ _STEP_TITLES = ("AFTER", "WHERE", "STEP", "")
 
 @click.command("trace")
 @click.argument("destination", metavar="[HOST:PORT | DIAL]", required=False)
-@click.option(
-    "--last", is_flag=True, help="Show dials that failed, or the one of this id."
-)
+@click.option("--last", is_flag=True, help="Show dials that failed, or the one of this id.")
 @click.option(
     "-n", "--limit", type=click.IntRange(1, 256), default=_DEFAULT_LIMIT, help="So many of them."
 )

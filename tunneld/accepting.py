@@ -217,7 +217,9 @@ def accept_rest(
     connections: trio.Nursery,
 ) -> None:
     """Take the connections that wait, right before the listener is closed: the kernel would reset
-    them, unless another process shares it."""
+    them, unless another process keeps the socket and takes them."""
+    if isinstance(listener, LentListener) or open_listeners.given_away:
+        return
     while True:
         try:
             sock, _ = listener.accept()

@@ -12,12 +12,16 @@ from tunneld import __version__, tokenproof
 from tunneld.identifiers import parse_foreign_identifiers
 
 PATH = b"/.well-known/tunneld/agent"
+LEAVING_PATH = b"/.well-known/tunneld/leaving"
+"""Asked by a server that is about to go: the agent shall open the next tunnel before it does."""
 SERVER_ID = b"tunneld-server-id"
 SERVER_COUNT = b"tunneld-server-count"
 CHALLENGE = b"tunneld-challenge"
 """Hexadecimal; from servers that want a token proved (`tunneld.tokenproof`)."""
 RULES = "rules"
 """Capability: to go by what the server says of addresses (`rh2.RULES`)."""
+LEAVE = "leave"
+"""Capability: to look for another server when asked for `LEAVING_PATH`."""
 MAX_SIZE = 64 * 1024
 """Octets of the agent's answer, at most."""
 
@@ -33,7 +37,7 @@ class AgentInfo(msgspec.Struct, frozen=True, rename="kebab"):
     identifiers: str = ""
     """URL query text, as in the configuration."""
     version: str = __version__
-    capabilities: tuple[str, ...] = ("connect", RULES)
+    capabilities: tuple[str, ...] = ("connect", RULES, LEAVE)
     authorization: str = ""
     """For servers that know their agents by a token: the answer to their challenge
     (`tunneld.tokenproof`), or ``Bearer …`` where there was none."""

@@ -6,6 +6,7 @@ import os
 import select
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -285,6 +286,7 @@ def _run_daemon(
     except StartError as exc:
         error = ControlError("failed", str(exc), exc.hint)
     except Exception as exc:
+        traceback.print_exc()  # where the log goes too
         text = f"{type(exc).__name__}: {exc}"
         tell({"error": ControlError("internal", text, "please report this").to_map()})
         raise

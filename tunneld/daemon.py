@@ -243,9 +243,7 @@ def _no_access(exc: OSError) -> StartError:
     )
 
 
-async def serve(
-    settings: Settings, belongings: Belongings, output: Sink, ready: Ready
-) -> None:
+async def serve(settings: Settings, belongings: Belongings, output: Sink, ready: Ready) -> None:
     """Be the daemon: roles, labs and control socket, until a signal or ``stop``.
 
     The first SIGTERM or SIGINT, and ``stop``, drain the roles; the second signal ends them.

@@ -9,7 +9,7 @@ or the whole daemon starts again.
 import ipaddress
 import os
 import socket
-from collections.abc import Iterable, MutableMapping
+from collections.abc import Iterable, Iterator, MutableMapping
 from dataclasses import dataclass
 
 from ctl.address import AddressError, parse_listen_address
@@ -90,6 +90,11 @@ class InheritedSockets:
         return any(
             held.sock.family == socket.AF_UNIX for held in self._held if held.answers_to(address)
         )
+
+    def __iter__(self) -> Iterator[tuple[socket.socket, str, str]]:
+        """Those that another process keeps for us, each with its name and its other address: a
+        successor of ours shall have them too."""
+        return ((held.sock, held.name, held.listen) for held in self._held if held.lent)
 
     @property
     def names(self) -> list[str]:

@@ -6,7 +6,8 @@ import socket
 import trio
 
 from ctl.address import Address, AddressError, parse_listen_address
-from tunneld.inherited import SYSTEMD, inherited
+from tunneld.inherited import SYSTEMD, LentListener, inherited
+from tunneld.openlisteners import open_listeners
 from tunneld.role import RoleError
 
 _ADVICE = {
@@ -30,12 +31,23 @@ async def listen_tcp(listen: str) -> list[trio.SocketListener]:
                 sock.close()
             raise RoleError(f"cannot listen on {listen}: it is a UNIX socket, expected TCP")
         plain = [socket.socket(fileno=sock.detach()) for sock in taken]  # trio wants no subclass
-        return [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in plain]
+        taken_over = [trio.SocketListener(trio.socket.from_stdlib_socket(sock)) for sock in plain]
+        if any(isinstance(sock, LentListener) for sock in taken):
+            return taken_over
+        return _noted(listen, taken_over)
     address = parse_listen(listen)
     try:
-        return await trio.open_tcp_listeners(address.port, host=address.host or None)
+        opened = await trio.open_tcp_listeners(address.port, host=address.host or None)
+        return _noted(listen, opened)
     except OSError as exc:
         raise listen_error(listen, exc) from exc
+
+
+def _noted(listen: str, listeners: list[trio.SocketListener]) -> list[trio.SocketListener]:
+    """The same, and a successor of this process shall have them."""
+    for listener in listeners:
+        open_listeners.add(listen, listener.socket)
+    return listeners
 
 
 def claim_listeners(listen: str) -> list[socket.socket]:

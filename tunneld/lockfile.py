@@ -25,7 +25,8 @@ class LockHeldError(Exception):
 
 
 class LockFile:
-    """A lock that this process holds; made by `acquire`."""
+    """A lock that this process holds; made by `acquire`, or of a descriptor inherited from another
+    process that holds it as well."""
 
     def __init__(self, path: Path, descriptor: int) -> None:
         self._path = path
@@ -52,13 +53,30 @@ class LockFile:
                 break
             else:
                 os.close(descriptor)  # its holder has removed it since we opened it
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(holder).encode(), 0)
-        return cls(path, descriptor)
+        lock = cls(path, descriptor)
+        lock.say(holder)
+        return lock
+
+    def say(self, holder: dict[str, Any]) -> None:
+        """Write there who holds it."""
+        os.ftruncate(self._descriptor, 0)
+        os.pwrite(self._descriptor, json.dumps(holder).encode(), 0)
+
+    @property
+    def path(self) -> Path:
+        return self._path
+
+    def fileno(self) -> int:
+        """The descriptor; a process that inherits it holds the lock too."""
+        return self._descriptor
 
     def release(self) -> None:
         """Remove the file, then give up the lock."""
         self._path.unlink(missing_ok=True)
+        os.close(self._descriptor)
+
+    def leave(self) -> None:
+        """Leave lock and file to who has inherited the descriptor."""
         os.close(self._descriptor)
 
 

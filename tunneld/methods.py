@@ -19,12 +19,14 @@ from tunneld.configdiff import Change
 from tunneld.dialmethods import DialMethods
 from tunneld.eventlog import EventLog
 from tunneld.labs import Labs
+from tunneld.lifemethods import LifeMethods
 from tunneld.logbook import LINES, LogBook, LogRecord, record
 from tunneld.namespaces import way_into
 from tunneld.reloader import Reloader
 from tunneld.request import Method, Nothing, Reply, Request
 from tunneld.roster import Entry
 from tunneld.supervisor import Supervisor
+from tunneld.upgrade import Upgrade
 from tunneld.viewmethods import ViewMethods
 
 
@@ -58,13 +60,6 @@ class Dial(_Params, frozen=True, kw_only=True):
     host: Annotated[str, Meta(min_length=1, max_length=MAX_HOST)]
     port: Annotated[int, Meta(ge=1, le=MAX_PORT)]
     server: str | None = None
-
-
-class UpgradeTo(_Params, frozen=True, kw_only=True):
-    """``upgrade``."""
-
-    deadline: Annotated[float, Meta(ge=0)] = DEADLINE
-    program: str | None = None
 
 
 class LabUp(_Params, frozen=True, kw_only=True):
@@ -112,6 +107,7 @@ class Methods:
         stop: Callable[[], None],
         reloader: Reloader,
         events: EventLog,
+        upgrade: Upgrade,
     ) -> None:
         """``stop`` begins the end of the daemon."""
         self._facts = facts
@@ -121,11 +117,13 @@ class Methods:
         self._stop = stop
         self._reloader = reloader
         self._events = events
+        self._upgrade = upgrade
 
     def table(self) -> dict[str, Method]:
         """Methods by name."""
         return {
             **DialMethods(self._supervisor).table(),
+            **LifeMethods(self._supervisor, self._upgrade).table(),
             **ViewMethods(self._supervisor, self._events).table(),
             "status": Method(Nothing, self.status),
             "stop": Method(Nothing, self.stop),

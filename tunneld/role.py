@@ -12,6 +12,7 @@ import trio
 from ctl.messages import ControlError
 from tunneld.certfile import Fact
 from tunneld.config import RoleConfig
+from tunneld.gate import Gate
 from tunneld.prepared import Prepared
 from tunneld.reactor import Reactor
 
@@ -39,6 +40,11 @@ class Host:
     """Where relative paths of the role's configuration start."""
     set_state: Callable[[RoleState, str], None]
     """Report a change of state with its reason ("" for none)."""
+    gate: Gate | None = None
+    """Set in a process that takes over from another."""
+    patient: bool = False
+    """Whether, in a drain, who is connected already is served like before: another process takes
+    what is new, and none shall be refused."""
     drain: trio.Event = field(default_factory=trio.Event)
     """Set when the role shall finish what runs, take nothing new, and return."""
 

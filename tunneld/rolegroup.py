@@ -11,6 +11,7 @@ import trio
 from ctl.messages import ControlError
 from tunneld.config import RoleConfig
 from tunneld.factories import Factories
+from tunneld.gate import Gate
 from tunneld.localdial import Accept
 from tunneld.prepared import FileChange
 from tunneld.reactor import Reactor
@@ -42,14 +43,16 @@ class RoleGroup:
         self._runners[config.name] = runner
         self._nursery.start_soon(runner.run)
 
-    async def stop(self, name: str) -> None:
+    async def stop(self, name: str, timeout: float | None = None) -> None:
         """Drain a role and wait for its end; it is then forgotten. Harmless if there is none.
 
         When cancelled, the role goes on to drain.
+        Args:
+          timeout: as `RoleRunner.stop`.
         """
         runner = self._runners.get(name)
         if runner is not None:
-            runner.stop()
+            runner.stop(timeout)
             await runner.finished.wait()
             if self._runners.get(name) is runner:
                 del self._runners[name]
@@ -123,7 +126,7 @@ class _Pulse:
 
 @asynccontextmanager
 async def open_role_group(
-    factories: Factories, state_dir: Path, report: Report
+    factories: Factories, state_dir: Path, report: Report, gate: Gate | None = None
 ) -> AsyncIterator[RoleGroup]:
     """Run the data plane, and a group on it; in the end all roles are cancelled."""
     reactor = Reactor()
@@ -131,7 +134,7 @@ async def open_role_group(
         async with trio.open_nursery() as plane:
             await plane.start(reactor.run)
             async with trio.open_nursery() as roles:
-                yield RoleGroup(factories, Surroundings(reactor, state_dir, report), roles)
+                yield RoleGroup(factories, Surroundings(reactor, state_dir, report, gate), roles)
                 roles.cancel_scope.cancel()
             plane.cancel_scope.cancel()
     finally:

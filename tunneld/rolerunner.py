@@ -14,6 +14,7 @@ from ctl.messages import ControlError
 from tunneld.backoff import Backoff
 from tunneld.config import AgentConfig, RoleConfig, ServerConfig
 from tunneld.factories import Factory
+from tunneld.gate import Gate
 from tunneld.localdial import Accept, LocalDial
 from tunneld.log import role_context
 from tunneld.prepared import FileChange
@@ -44,6 +45,8 @@ class Surroundings:
     reactor: Reactor
     state_dir: Path
     report: Report
+    gate: Gate | None = None
+    """See `Host.gate`."""
     backoff: Callable[[], Backoff] = lambda: Backoff(BACKOFF_MIN, BACKOFF_MAX)
     """Makes the delays of one role's restarts."""
 
@@ -60,6 +63,7 @@ class RoleRunner:
         self._surroundings = surroundings
         self._backoff = surroundings.backoff()
         self._stop = trio.Event()
+        self._patience: float | None = None
         self._ready_at: float | None = None
         self._role: Role | None = None
         self._dials: trio.Nursery | None = None
@@ -73,9 +77,16 @@ class RoleRunner:
         finally:
             self.finished.set()
 
-    def stop(self) -> None:
-        """Have the role finish what it does, within its drain timeout; twice is harmless."""
-        self._stop.set()
+    def stop(self, timeout: float | None = None) -> None:
+        """Have the role finish what it does; twice is harmless.
+
+        Args:
+          timeout: seconds it gets, and is patient then (`Host.patient`); None stands for its drain
+            timeout.
+        """
+        if not self._stop.is_set():
+            self._patience = timeout
+            self._stop.set()
 
     async def dial(self, sock: socket.socket, host: str, port: int, accept: Accept) -> None:
         """Have the role carry ``sock``, which is taken over, to ``host:port``; returns when the
@@ -200,6 +211,7 @@ class RoleRunner:
             reactor=self._surroundings.reactor,
             state_dir=self._surroundings.state_dir,
             set_state=self._role_says,
+            gate=self._surroundings.gate,
         )
         self._ready_at = None
         try:
@@ -231,7 +243,10 @@ class RoleRunner:
 
     async def _drain_when_told(self, host: Host, role: trio.CancelScope) -> None:
         await self._stop.wait()
-        role.deadline = trio.current_time() + drain_timeout(self.config)
+        patience = self._patience
+        host.patient = patience is not None
+        timeout = drain_timeout(self.config) if patience is None else patience
+        role.deadline = trio.current_time() + timeout
         self._set(RoleState.DRAINING)
         host.drain.set()
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ctl.paths import PathError, make_private_directory
+from tunneld.openlisteners import open_listeners
 
 BACKLOG = 512
 """Connections that wait to be accepted; further clients wait in connect()."""
@@ -37,8 +38,8 @@ def prepare_directory(directory: Path) -> None:
 
 @contextmanager
 def control_socket(path: Path) -> Iterator[socket.socket]:
-    """Listen on ``path``, mode 0600, and remove it in the end. The caller holds the lock that
-    keeps other daemons away.
+    """Listen on ``path``, mode 0600, and remove it in the end, unless a successor has it. The
+    caller holds the lock that keeps other daemons away.
 
     Raises:
       SocketInUseError: somebody listens there.
@@ -57,7 +58,8 @@ def control_socket(path: Path) -> Iterator[socket.socket]:
             sock.listen(BACKLOG)
             yield sock
         finally:
-            _remove_own(path, made)
+            if not open_listeners.given_away:
+                remove_own_socket(path, made)
 
 
 def remove_stale_socket(path: Path) -> bool:
@@ -92,7 +94,7 @@ def _answers(path: Path) -> bool:
     return True
 
 
-def _remove_own(path: Path, made: os.stat_result) -> None:
+def remove_own_socket(path: Path, made: os.stat_result) -> None:
     try:
         if os.path.samestat(path.lstat(), made):
             path.unlink()

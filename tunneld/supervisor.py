@@ -31,6 +31,8 @@ from tunneld.workplace import ASK_TIMEOUT, Premises, Workplace
 
 log = structlog.get_logger(__name__)
 
+_CONNECTING = 15.0
+"""Seconds in which clients that are accepted have made their request, and are connected or not."""
 SETTLE_TIMEOUT = 10.0
 """Seconds that who starts a role waits for it to be ready or to have failed."""
 
@@ -113,14 +115,16 @@ class Supervisor:
         await self.settled([entry])
         return entry
 
-    async def stop(self, name: str) -> Entry:
+    async def stop(self, name: str, timeout: float | None = None) -> Entry:
         """Drain a role and wait for its end.
 
+        Args:
+          timeout: as `RoleRunner.stop`.
         Raises:
           ControlError: there is no such role.
         """
         entry = self.roster.get(name)
-        await self._see_through(partial(self._stop, entry))
+        await self._see_through(partial(self._stop, entry, timeout))
         return entry
 
     async def restart(self, name: str) -> Entry:
@@ -136,12 +140,22 @@ class Supervisor:
         """Stop all roles, and start none any more.
 
         Args:
-          timeout: as `RoleRunner.stop`.
+          timeout: as `RoleRunner.stop`. Agents and endpoints then go on until those clients are
+            connected that the servers have accepted: they may be who connects them.
         """
         self._draining = True
+        servers = [entry for entry in self.roster if isinstance(entry.config, ServerConfig)]
         async with trio.open_nursery() as nursery:
-            for entry in self.roster:
+            for entry in servers:
                 nursery.start_soon(self._stop, entry, timeout)
+            if timeout is not None:
+                with trio.move_on_after(_CONNECTING):
+                    await self.roster.wait_until(
+                        lambda: all(each.status.state is RoleState.STOPPED for each in servers)
+                    )
+            for entry in self.roster:
+                if entry not in servers:
+                    nursery.start_soon(self._stop, entry, timeout)
 
     async def alive(self) -> None:
         """Return once this process's data plane has served a turn."""

@@ -3,7 +3,7 @@
 The supervisor requests, the worker answers:
 
     start {config}              {}          the role's table, as in the configuration file
-    stop  {name}                {}          when the role has drained
+    stop  {name, timeout}       {}          when the role has drained (`RoleRunner.stop`)
     rows  {kind}                {rows}      kind: "agents", "conns" or "certificates"
     reload {config, apply}      {changes}   `RoleRunner.reload`
     ask   {name, method, params}  as the role answers it (`Role.ask`)

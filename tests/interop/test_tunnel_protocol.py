@@ -228,7 +228,7 @@ async def test_our_agent_says_who_it_is(pki: Path, tmp_path: Path) -> None:
         answer = json.loads(server.body[number])
     assert answer["agent-id"] == "home"
     assert answer["identifiers"] == "default-route=true"
-    assert answer["capabilities"] == ["connect", "rules"]
+    assert answer["capabilities"] == ["connect", "rules", "leave"]
 
 
 async def test_our_agent_carries_a_connection_with_half_close(pki: Path, tmp_path: Path) -> None:

@@ -158,6 +158,10 @@ class PacketTunnel:
         """Let go of everything that goes through this tunnel."""
         self._finish(GrpcError(Status.UNAVAILABLE, reason))
 
+    def leave(self) -> None:
+        """The protocol has no word for it."""
+
+    can_leave = False
     checks_addresses = False
     """The protocol has no way to tell the agent which addresses are denied."""
 

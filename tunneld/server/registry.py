@@ -1,6 +1,6 @@
 """The agents that are connected, and which of them takes a dial."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from operator import attrgetter
 from typing import Protocol, TypeAlias
@@ -55,6 +55,13 @@ class Tunnel(Protocol):
     def kill(self, reason: str) -> None:
         """End the tunnel at once, and everything that goes through it."""
 
+    @property
+    def can_leave(self) -> bool:
+        """Whether `leave` does anything."""
+
+    def leave(self) -> None:
+        """Have the agent open a tunnel to another server; this one stays as it is meanwhile."""
+
     def drain(self) -> None:
         """End the tunnel; for when nothing goes through it any more."""
 
@@ -94,6 +101,7 @@ class Registry:
         self._telemetry = telemetry
         telemetry.ready_backends = self.ready_backends
         self._empty = trio.Event()
+        self._joined = trio.Event()
         self._draining = False
 
     @contextmanager
@@ -103,6 +111,8 @@ class Registry:
         for group in groups:
             group.append(tunnel)
         self._count()
+        self._joined.set()
+        self._joined = trio.Event()
         if self._draining:  # it was being looked at when the drain began
             tunnel.drain()
         try:
@@ -123,6 +133,23 @@ class Registry:
         if tunnel.claims.is_default_route:
             groups.append(self._routing)
         return groups
+
+    def leave(self) -> set[str]:
+        """Have the agents look for another server, ahead of a drain; ids of those that do. Others
+        look when their tunnel has ended."""
+        able = [tunnel for tunnel in self.tunnels if tunnel.can_leave]
+        for tunnel in able:
+            tunnel.leave()
+        return {tunnel.info.agent_id for tunnel in able}
+
+    async def wait_for(self, ids: Collection[str]) -> None:
+        """Return when there is a tunnel to each of these agents."""
+        while not {tunnel.info.agent_id for tunnel in self.tunnels}.issuperset(ids):
+            await self.next_joined()
+
+    async def next_joined(self) -> None:
+        """Return when another agent has come."""
+        await self._joined.wait()
 
     async def drain(self) -> None:
         """End every tunnel, those that still come too, and return when the last is gone."""

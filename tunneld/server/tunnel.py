@@ -145,6 +145,22 @@ class NativeTunnel:
             raise AgentRejectedError(f"asked who it is, it answers {end.response.status}")
         return body
 
+    def leave(self) -> None:
+        head = [
+            (b":method", b"GET"),
+            (b":scheme", b"https"),
+            (b":authority", b"agent"),
+            (b":path", agentinfo.LEAVING_PATH),
+        ]
+        try:
+            self.session.open(head, end_stream=True).abort()  # it is told, the answer tells nothing
+        except LocalProtocolError:
+            pass  # it is over, or about to be: the agent knows that already
+
+    @property
+    def can_leave(self) -> bool:
+        return agentinfo.LEAVE in self.info.capabilities
+
     @property
     def checks_addresses(self) -> bool:
         return agentinfo.RULES in self.info.capabilities

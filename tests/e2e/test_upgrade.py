@@ -1,0 +1,106 @@
+"""A daemon that is exchanged for a new process, again and again, under connections."""
+
+import json
+import os
+import signal
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.e2e.test_reload import Site, site  # noqa: F401
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
+CONNECTIONS = 100
+UPGRADES = 3
+
+
+async def pid(site: Site) -> int:
+    return await trio.to_thread.run_sync(lambda: site.daemon.pid)
+
+
+async def ended(number: int) -> bool:
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return True
+    return Path(f"/proc/{number}/stat").read_text().split()[2] == "Z"
+
+
+async def test_no_connection_is_refused_or_broken(site: Site) -> None:  # noqa: F811
+    pids = [await pid(site)]
+    async with trio.open_nursery() as nursery:
+        for number in range(CONNECTIONS):
+            await nursery.start(site.talk, number)
+        for _ in range(4):
+            nursery.start_soon(site.come_and_go)
+        for _ in range(UPGRADES):
+            before = site.newcomers
+            _, out, _ = await site.ctl("upgrade", "-o", "json")
+            *steps, end = map(json.loads, out.splitlines())
+            assert [each["step"] for each in steps] == ["started", "listening", "agents", "serving"]
+            assert end["old_pid"] == pids[-1]
+            pids.append(await pid(site))
+            assert end["pid"] == pids[-1]
+            await site.until(partial(more_have_come, site, before))
+        site.stop.set()
+    assert site.failures == []
+    assert site.right == CONNECTIONS
+    for number in pids[:-1]:
+        await site.until(partial(ended, number))
+    assert await site.has_tunnel()
+    assert (site.daemon.control).is_socket()
+
+
+async def more_have_come(site: Site, before: int) -> bool:  # noqa: F811
+    return site.newcomers > before + 20
+
+
+async def test_old_connections_end_at_the_deadline(site: Site) -> None:  # noqa: F811
+    peer = await site.open()
+    old = await pid(site)
+    await site.ctl("upgrade", "--deadline", "0.5")
+    await site.until(partial(ended, old))
+    with trio.fail_after(10), pytest.raises((trio.BrokenResourceError, ConnectionError, OSError)):
+        await peer.receive_some()
+    new = await site.open()
+    await trio.aclose_forcefully(new.stream)
+    await trio.aclose_forcefully(peer.stream)
+
+
+async def test_a_new_process_that_is_not_well_changes_nothing(site: Site) -> None:  # noqa: F811
+    old = await pid(site)
+    peer = await site.open()
+    site.write(dial_timeout='"soon"')
+    code, _, err = await site.ctl("upgrade", check=False)
+    assert code == 1
+    assert "the new process does not start: bad configuration" in err
+    assert "dial-timeout" in err
+    site.write(dial_timeout=10.0)
+    (site.directory / "tunneld").write_text("#!/bin/sh\nexit 3\n")
+    (site.directory / "tunneld").chmod(0o755)
+    code, _, err = await site.ctl(
+        "upgrade", "--program", str(site.directory / "tunneld"), check=False
+    )
+    assert code == 1
+    assert "the new process has ended without a word" in err
+    assert await pid(site) == old
+    await peer.send_all(b"still here")
+    assert await peer.receive_some() == b"still here"
+    newcomer = await site.open()
+    await trio.aclose_forcefully(newcomer.stream)
+    await trio.aclose_forcefully(peer.stream)
+    assert site.daemon.control.is_socket()
+
+
+async def test_a_stopped_successor_leaves_nothing(site: Site) -> None:  # noqa: F811
+    old = await pid(site)
+    await site.ctl("upgrade")
+    await site.until(partial(ended, old))
+    new = await pid(site)
+    os.kill(new, signal.SIGTERM)
+    await site.until(partial(ended, new))
+    assert not site.daemon.control.exists()
+    assert not list(site.daemon.control.parent.iterdir())
