@@ -39,6 +39,20 @@ def test_it_does_not_matter_how_a_head_is_cut(cuts: list[int]) -> None:
     assert read(*pieces) == (Head(b"CONNECT", "a.example:80", keep_alive=True), b"")
 
 
+def test_a_malformed_head_does_not_give_a_secret_away() -> None:
+    head = b"CONNECT a:1 HTTP/1.1\r\nProxy-Authorization : Bearer tnl_secret\r\n\r\n"
+    with pytest.raises(BadRequestError) as caught:
+        parse_head(head)
+    assert "tnl_secret" not in str(caught.value)
+    assert b"tnl_secret" not in caught.value.reply
+
+
+def test_headers_are_found_by_their_names_in_lower_case() -> None:
+    head = parse_head(b"CONNECT a:1 HTTP/1.1\r\nPROXY-Authorization:  Bearer x \r\n\r\n")
+    assert head.headers[b"proxy-authorization"] == b"Bearer x"
+    assert "Bearer" not in repr(head)
+
+
 def test_octets_behind_the_head_are_told() -> None:
     found = read(HEAD[:-1], HEAD[-1:] + b"behind\r\n\r\n")
     assert found is not None
