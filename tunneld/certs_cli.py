@@ -167,7 +167,7 @@ def renew(directory: Path | None, lab: str | None, names: tuple[str, ...], days:
 @click.option(
     "--side",
     "sides",
-    type=click.Choice(list(Side)),
+    type=click.Choice([each.value for each in Side]),
     multiple=True,
     help="This CA only.  [default: both]",
 )

@@ -182,3 +182,58 @@ def test_env_names_the_file_that_is_missing(state: Path) -> None:
     result = run("env")
     assert result.exit_code == 1
     assert f"there is no {state}/pki/agent/agent.key" in result.stderr
+
+
+def test_a_certificate_is_revoked_and_shown_so(state: Path) -> None:
+    run("init")
+    made = run("revoke", "agent/agent")
+    assert made.stdout == f"made {state}/pki/agent/ca.crl\n"
+    listed = json.loads(run("list", "-o", "json").stdout)["certificates"]
+    by_name = {row["name"]: row for row in listed}
+    assert by_name["agent/agent"]["revoked"]
+    assert not by_name["agent/server"]["revoked"]
+    assert by_name["agent/ca.crl"]["kind"] == "crl"
+    assert by_name["agent/ca.crl"]["days_left"] == 29
+    line = next(each for each in run("list").stdout.splitlines() if "agent/agent" in each)
+    assert line.split()[4] == "revoked"
+
+
+def test_a_certificate_is_revoked_by_its_number(state: Path) -> None:
+    run("init")
+    assert run("revoke", "frontend", "--serial", "0A:bc").exit_code == 0
+    for arguments, text in (
+        (("client", "--serial", "1"), "'client' is no side"),
+        (("agent", "--serial", "x"), "'x' is no serial number"),
+        (("nobody",), "there is no certificate 'nobody'"),
+    ):
+        result = run("revoke", *arguments)
+        assert result.exit_code == 1
+        assert text in result.stderr
+
+
+def test_lists_are_made_anew(state: Path) -> None:
+    run("init")
+    assert run("crl").stdout.splitlines() == [
+        f"made {state}/pki/frontend/ca.crl",
+        f"made {state}/pki/agent/ca.crl",
+    ]
+
+
+def test_certificates_are_renewed(state: Path) -> None:
+    run("init")
+    assert run("renew", "client", "--days", "7").stdout == f"made {state}/pki/frontend/client.crt\n"
+    listed = json.loads(run("list", "-o", "json").stdout)["certificates"]
+    assert {row["name"]: row["days_left"] for row in listed}["frontend/client"] == 6
+    assert run("renew").stdout.count("made ") == 4
+
+
+def test_cas_are_replaced(state: Path) -> None:
+    run("init")
+    assert run("rotate-ca", "--side", "agent").stdout == f"made {state}/pki/agent/ca.crt\n"
+    assert run("list").stdout.count("agent/ca ") == 2
+    refused = run("rotate-ca", "--side", "agent", "--finish")
+    assert refused.exit_code == 1
+    assert "is signed by the old CA" in refused.stderr
+    run("renew")
+    assert run("rotate-ca", "--side", "agent", "--finish").exit_code == 0
+    assert run("list").stdout.count("agent/ca ") == 1
