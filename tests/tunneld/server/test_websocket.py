@@ -153,7 +153,8 @@ async def test_a_server_that_stops_says_so(world: World, how: str) -> None:
     with trio.fail_after(5):
         await world.server_done.wait()
     await world.until(lambda: world.states[-1][1] is RoleState.BACKOFF)
-    assert world.states[-1][2].endswith(": the server is about to go")
+    _, _, reason = next(each for each in world.states if each[1] is RoleState.BACKOFF)
+    assert reason.endswith(": the server is about to go")
 
 
 async def test_an_agent_that_is_refused_hears_why(world: World) -> None:
