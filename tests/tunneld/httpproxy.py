@@ -21,6 +21,8 @@ class HonestProxy:
 
     async def __call__(self, stream: trio.abc.Stream) -> None:
         head = await read_head(stream)
+        if not head:
+            return
         self.heads.append(head)
         if self.credentials and b"Proxy-Authorization: Basic " + self.credentials not in head:
             await stream.send_all(
