@@ -171,7 +171,7 @@ def test_a_missing_file_is_refused_with_the_reason(tmp_path: Path) -> None:
         (
             'client-ca = "frontend/ca.crt"',
             "",
-            "role[0].frontends[0].client-ca: is missing, as is secrets: one of them has to tell who",
+            "role[0].frontends[0].client-ca: is missing, as is secrets: one of them has to tell",
         ),
         (
             "frontend/server.crt",
