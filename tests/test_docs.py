@@ -27,7 +27,7 @@ from tests.docpages import (
 )
 from tunneld import secretsfile
 from tunneld.configfile import load_config, load_roles
-from tunneld.pki import Pki
+from tunneld.registrar import Registrar
 from tunneld.secret import of_token
 
 UNITS = sorted((ROOT / "docs").rglob("*.service"))
@@ -148,7 +148,9 @@ def test_the_command_reference_is_up_to_date() -> None:
 @pytest.fixture(scope="session")
 def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("etc") / "pki"
-    Pki(directory).init(["edge.example.org"], "home")
+    registrar = Registrar(directory)
+    registrar.init(["edge.example.org"], "home")
+    registrar.refresh_lists()
     secretsfile.add(directory.parent / "secrets", of_token("home", "tnl_home"))
     (directory.parent / "home.token").write_text("tnl_home\n")
     return directory
