@@ -171,15 +171,14 @@ async def open_world(
     )
     server_config = msgspec.structs.replace(server_config, **(server_options or {}))
     defaults: dict[str, Any] = {
+        "policy": OPEN_AGENT,
         "cert": "agent/agent.crt",
         "key": "agent/agent.key",
         "ca": "agent/ca.crt",
         "backoff_min": 0.01,
         "backoff_max": 0.05,
     }
-    agent_config = AgentConfig(
-        policy=OPEN_AGENT, name="agent", server="-", **(defaults | (agent_options or {}))
-    )
+    agent_config = AgentConfig(name="agent", server="-", **(defaults | (agent_options or {})))
     async with trio.open_nursery() as nursery:
         reactor_scope = await nursery.start(_run_reactor, reactor)
         async with trio.open_nursery() as roles:
