@@ -26,10 +26,19 @@ def command(app: App, check: bool) -> None:
             changes.append(change)
             if app.as_json:
                 print_json(change)
-            elif change.get("how") == "restart" and not check:
-                print_note(f"role {change.get('role')} restarts: {change.get('field')} changes")
+            elif not check:
+                _announce(change)
     if not app.as_json:
         _show(changes, check=check)
+
+
+def _announce(change: Message) -> None:
+    """What takes a while, or more than this."""
+    match change.get("how"):
+        case "restart":
+            print_note(f"role {change.get('role')} restarts: {change.get('field')} changes")
+        case "upgrade":
+            print_note(f"{change.get('field')} takes a new process: tunnelctl upgrade")
 
 
 def _show(changes: list[Message], *, check: bool) -> None:

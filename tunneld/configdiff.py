@@ -9,7 +9,7 @@ from enum import StrEnum
 import msgspec
 from msgspec import Struct
 
-from tunneld.config import AgentConfig, RoleConfig, ServerConfig, kind_of
+from tunneld.config import AgentConfig, Config, RoleConfig, ServerConfig, kind_of
 
 LIVE: Mapping[type[RoleConfig], frozenset[str]] = {
     ServerConfig: frozenset(
@@ -32,6 +32,7 @@ LIVE: Mapping[type[RoleConfig], frozenset[str]] = {
             "limits",
             "server_count",
             "any_agent_id",
+            "agent_wait",
             "konnectivity_wording",
             "dial_timeout",
             "head_timeout",
@@ -89,11 +90,14 @@ class How(StrEnum):
     RESTART = "restart"
     ADD = "add"
     REMOVE = "remove"
+    UPGRADE = "upgrade"
+    """It is built into the daemon: a new process has it, by ``tunnelctl upgrade`` or a restart."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One difference. ``field`` is "" where the whole role comes or goes."""
+    """One difference. ``field`` is "" where the whole role comes or goes, and ``role`` is "" where
+    it is about the daemon."""
 
     role: str
     field: str
@@ -116,6 +120,14 @@ def compare(old: Sequence[RoleConfig], new: Sequence[RoleConfig]) -> list[Change
     return [
         *(Change(name, "", "", "", How.REMOVE) for name in before if name not in after),
         *(each for role in new for each in _compare_role(before.get(role.name), role)),
+    ]
+
+
+def compare_daemon(old: Config, new: Config) -> list[Change]:
+    """What is different beside the roles."""
+    return [
+        Change("", field, _shown(a), _shown(b), How.LIVE if name == "watch" else How.UPGRADE)
+        for field, name, a, b in _differences(old, msgspec.structs.replace(new, role=old.role))
     ]
 
 

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+import msgspec
 import structlog
 import trio
 
 from ctl.messages import ControlError
 from tunneld.config import Config, RoleConfig
-from tunneld.configdiff import Change, How, compare, roles_to
+from tunneld.configdiff import Change, How, compare, compare_daemon, roles_to
 from tunneld.configfile import ConfigError, load_config
 from tunneld.events import Event, emit
 from tunneld.filewatch import Files
@@ -92,6 +93,8 @@ class Reloader:
                 log.info("configuration changes", **change.to_map())
             with trio.CancelScope(shield=True):  # all of it, even if nobody waits any more
                 await self._apply(plan)
+            if changes:
+                emit(Event.RELOADED, changes=len(changes))
             return changes
 
     async def reload_files(self, names: Sequence[str]) -> None:
@@ -136,10 +139,7 @@ class Reloader:
     async def _plan(self) -> Plan:
         config = await self._load()
         changes = compare([entry.config for entry in self._own()], config.role)
-        if config.watch != self.config.watch:
-            switch = ("true", "false")
-            shown = (switch[not self.config.watch], switch[not config.watch])
-            changes.insert(0, Change("", "watch", *shown, How.LIVE))
+        changes = [*compare_daemon(self.config, config), *changes]
         plan = Plan(config, changes, [])
         problems = [*self._name_problems(plan)]
         for entry in self._supervisor.roster:
@@ -192,7 +192,10 @@ class Reloader:
         for entry in goes_on:
             config = entry.config if entry.lab else plan.role(entry.name)
             await self._supervisor.reload(entry, config, apply=True)
-        self.config = plan.config
+        # What takes a new process stays different until there is one.
+        self.config = msgspec.structs.replace(
+            self.config, watch=plan.config.watch, role=plan.config.role
+        )
         await self._supervisor.remove(e for e in self._own() if e.name in removed)
         async with trio.open_nursery() as nursery:
             for entry in self._own():

@@ -57,8 +57,8 @@ async def _reload(reloader: Reloader, *, only_tell_changes: bool = False) -> Non
     except ControlError as exc:
         emit(Event.NOT_RELOADED, error=str(exc))
     else:
-        if changes or not only_tell_changes:
-            emit(Event.RELOADED, changes=len(changes))
+        if not (changes or only_tell_changes):
+            emit(Event.RELOADED, changes=0)
 
 
 async def _silently(_: Change) -> None:

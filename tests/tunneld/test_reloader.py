@@ -300,6 +300,13 @@ async def test_nothing_is_watched_where_that_is_not_wanted(tmp_path: Path, pki: 
         assert world.reloader.files() == {CONFIG_FILE: [str(world.file)]}
 
 
+async def test_settings_of_the_daemon_wait_for_a_new_process(world: World) -> None:
+    world.write('[log]\nlevel = "debug"\n', world.agent(), ECHO.format(name="echo", port=7))
+    change = Change("", "log.level", "info", "debug", How.UPGRADE)
+    assert await world.reload() == [change]
+    assert await world.reload() == [change]  # as there is none yet
+
+
 async def test_a_hangup_reloads(world: World) -> None:
     hangups = Hangups()
     async with trio.open_nursery() as nursery:
