@@ -69,7 +69,10 @@ async def test_it_comes_back_when_the_server_does(world: World) -> None:
         ({"server": "127.0.0.1:1"}, "no tunnel to 127.0.0.1:1: .*Connection refused|all attempts"),
         ({"server_name": "elsewhere"}, "the server's certificate is not accepted: Hostname mis"),
         ({"ca": "frontend/ca.crt"}, "the server's certificate is not accepted: "),
-        ({"cert": "frontend/client.crt", "key": "frontend/client.key"}, "TLS.*UNKNOWN_CA"),
+        (
+            {"cert": "frontend/client.crt", "key": "frontend/client.key", "agent_id": "demo"},
+            "TLS.*UNKNOWN_CA",
+        ),
         ({"agent_id": "other"}, "agent id 'other' is not one its certificate allows: demo"),
     ],
 )
@@ -87,6 +90,7 @@ async def test_a_frontend_is_no_place_for_an_agent(world: World) -> None:
         ca="frontend/ca.crt",
         cert="frontend/client.crt",
         key="frontend/client.key",
+        agent_id="demo",
     )
     assert said.endswith(": unknown service AgentService: is that a tunnel listener?")
 
