@@ -17,7 +17,16 @@ from frames.grpc import MAX_MESSAGE
 from frames.limits import Work
 from frames.packet import PacketType
 from tests.docpages import ROOT, read, tables_of
-from tunneld import config, control, dialing, methods, metrics, packetstream, rh2, sharedchannel
+from tunneld import (
+    config,
+    control,
+    dialing,
+    methods,
+    metrics,
+    packetstream,
+    rh2,
+    sharedchannel,
+)
 from tunneld.agent.link import PATIENCE
 from tunneld.exposition import Family
 from tunneld.metrics import make_registry
@@ -36,6 +45,10 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "tunnel": config.TunnelListener,
     "forwards": config.Forward,
     "websocket": config.WebsocketListener,
+    "policy": config.Policy,
+    "policy.rules": config.Rule,
+    "policy.agents": config.AgentGrant,
+    "policy of an agent": config.DestinationPolicy,
 }
 
 
@@ -70,6 +83,8 @@ def default_of(field: msgspec.structs.FieldInfo) -> str:
     value = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
     if isinstance(value, float):
         return f"{value:g}"
+    if isinstance(value, msgspec.Struct):
+        return "see below"
     if isinstance(value, bool | tuple):
         return msgspec.json.encode(value).decode()
     return value if isinstance(value, str) and value else '""' if value == "" else str(value)
