@@ -10,7 +10,7 @@ from typing import Protocol
 
 import trio
 
-from tunneld.reactor import Reactor, Unit
+from tunneld.reactor import Reactor, Timer, Unit
 from tunneld.tokenbucket import TokenBucket
 
 _MOST = 64 * 1024
@@ -43,23 +43,20 @@ class Pace:
         self._reactor = reactor
         self._waiting: deque[Waiter] = deque()
         self._turn: Waiter | None = None
-        self._is_due = False
-        self.quantum = 0
+        self._due: Timer | None = None
+        """What serves the line next, if that is arranged."""
+        self.quantum = _quantum(rate)
         """Octets of a turn."""
-        self._bucket = TokenBucket(1, 0, trio.current_time())
-        self._limited = False
-        self.change(rate)
+        self._bucket = TokenBucket(rate, _burst(rate), trio.current_time())
+        self._limited = rate > 0
 
     def change(self, rate: int) -> None:
         """Go by another rate; 0 stands for any."""
         self._limited = rate > 0
-        if self._limited:
-            self.quantum = max(_LEAST, min(_MOST, rate // _TURNS))
-            burst = max(self.quantum, rate * _BURST)
-            self._bucket.change(rate, burst, trio.current_time())
-        else:
-            self.quantum = _MOST
+        self.quantum = _quantum(rate)
+        self._bucket.change(rate, _burst(rate), trio.current_time())
         if self._waiting:
+            self._arrange(None)
             self._serve_soon()
 
     @property
@@ -91,40 +88,54 @@ class Pace:
 
     def fail(self, error: Exception) -> None:
         """As `Unit`: a fault in serving the line; whoever is next in it may have more luck."""
-        self._is_due = False
+        self._arrange(None)
         if self._waiting:
             self._serve_soon()
 
+    def _arrange(self, timer: Timer | None) -> None:
+        if self._due is not None:
+            self._due.cancel()
+        self._due = timer
+
     def _serve_soon(self) -> None:
-        if self._is_due:
+        if self._due is not None:
             return
-        self._is_due = True
         lack = self.quantum - self._bucket.left(trio.current_time())
         if lack <= 0 or not self._limited:
-            self._reactor.call_next_turn(self, self._serve)
+            self._let_next()
         else:
             delay = max(_SOON, lack / self._bucket.rate)
-            self._reactor.call_later(delay, self, self._serve)
+            self._arrange(self._reactor.call_later(delay, self, self._serve))
 
     def _serve(self) -> None:
-        """Let who is first in line go on, in a call of its own: a fault in it is its fault."""
-        self._is_due = False
-        if not self._waiting:
-            return
-        if self._limited and self._bucket.left(trio.current_time()) < self.quantum:
+        self._arrange(None)
+        if self._waiting:
             self._serve_soon()
-            return
+
+    def _let_next(self) -> None:
+        """Let who is first in line go on, in a call of its own: a fault in it is its fault."""
         waiter = self._waiting.popleft()
-        self._reactor.call_next_turn(waiter, partial(self._let, waiter))
+        action = partial(self._let, waiter)
+        self._arrange(Timer(waiter, action))
+        self._reactor.call_next_turn(waiter, action)
 
     def _let(self, waiter: Waiter) -> None:
+        self._arrange(None)
+        self._turn = waiter
         try:
-            self._turn = waiter
             waiter.go_on()
         finally:
             self._turn = None
             if self._waiting:
                 self._serve_soon()
+
+
+def _quantum(rate: int) -> int:
+    return max(_LEAST, min(_MOST, rate // _TURNS)) if rate else _MOST
+
+
+def _burst(rate: int) -> float:
+    return max(_quantum(rate), rate * _BURST)
 
 
 class Paces:
