@@ -22,11 +22,14 @@ from tunneld import (
     config,
     control,
     dialing,
+    dialmethods,
+    lifemethods,
     methods,
     metrics,
     packetstream,
     rh2,
     sharedchannel,
+    viewmethods,
 )
 from tunneld.agent.link import PATIENCE
 from tunneld.exposition import Family
