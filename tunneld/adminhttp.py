@@ -105,6 +105,16 @@ async def serve_http(
         listeners = await trio.open_tcp_listeners(port, host=listen_host or None)
     except OSError as exc:
         raise listen_error(f"{listen_host}:{port}", exc) from exc
+    await serve_routes(listeners, routes, drain, task_status)
+
+
+async def serve_routes(
+    listeners: Sequence[trio.SocketListener],
+    routes: Routes,
+    drain: trio.Event,
+    task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """As `serve_http`, on ``listeners``, which are closed in the end."""
     service = Service(routes, drain)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(service.drop_idle)

@@ -23,6 +23,8 @@ from tunneld.conns import Conn, Conns
 from tunneld.dialing import PROHIBITED, DialError
 from tunneld.events import Event, emit
 from tunneld.role import Host, RoleError
+from tunneld.rolemetrics import Metrics
+from tunneld.samples import metric
 
 VERSION: Final = 1
 """Of the lines; it changes when a member changes its meaning or goes away."""
@@ -179,6 +181,11 @@ class Audit:
             return
         self._lines.append(line_of(conn, self._role, self._kind))
         self._some.set()
+
+    def metrics(self) -> Metrics:
+        """For Prometheus."""
+        text = "Audit lines that could not be written."
+        return [metric("tunneld_audit_lost_total", "counter", text, [({}, self.lost)])]
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -23,6 +23,7 @@ from tunneld.control import ControlServer
 from tunneld.eventlog import EventLog
 from tunneld.events import Event, emit
 from tunneld.expiry import watch_expiry
+from tunneld.health import Health
 from tunneld.inherited import SYSTEMD, UNIX, LentListener, inherited
 from tunneld.labs import open_labs
 from tunneld.limits import give_memory_back, raise_limit
@@ -37,9 +38,10 @@ from tunneld.openlisteners import open_listeners
 from tunneld.places import LABS, LOG_FILE, lock_paths, socket_lock_path
 from tunneld.reloader import Reloader
 from tunneld.reloading import Hangups, reload_on_change, reload_on_hangup
-from tunneld.role import RoleState
+from tunneld.role import RoleError, RoleState
 from tunneld.rolerunner import drain_timeout
 from tunneld.roster import Entry, Roster
+from tunneld.scrape import Scrape
 from tunneld.socketfile import (
     SocketInUseError,
     control_socket,
@@ -49,6 +51,7 @@ from tunneld.socketfile import (
 from tunneld.supervisor import Supervisor, open_supervisor
 from tunneld.takeover import Takeover
 from tunneld.upgrade import Belongings, Upgrade
+from tunneld.viewmethods import ViewMethods
 from tunneld.workplace import WORKER, Premises
 
 log = structlog.get_logger(__name__)
@@ -286,7 +289,10 @@ async def serve(settings: Settings, belongings: Belongings, output: Sink, ready:
             facts = Facts(os.getpid(), settings.control, settings.state, time.time(), settings.file)
             reloader = Reloader(supervisor, settings.file, settings.config, settings.state)
             upgrade = Upgrade(belongings, supervisor, stop.set)
-            methods = Methods(facts, supervisor, labs, logs, stop.set, reloader, events, upgrade)
+            health = Health(supervisor)
+            scrape = Scrape(supervisor, lambda: len(reloader.problems))
+            views = ViewMethods(supervisor, events, health, scrape)
+            methods = Methods(facts, supervisor, labs, logs, stop.set, reloader, views, upgrade)
             server = ControlServer(methods.table(), f"tunneld {__version__}")
             async with trio.open_nursery() as control:
                 sock = trio.socket.from_stdlib_socket(belongings.control)
@@ -298,7 +304,8 @@ async def serve(settings: Settings, belongings: Belongings, output: Sink, ready:
                 else:
                     await _take_over(settings, settings.takeover, supervisor, belongings.locks)
                     await control.start(server.serve, trio.SocketListener(sock))
-                ready(_complaints(roster))
+                admin = await _open_admin(settings.config, control, health, scrape)
+                ready([*_complaints(roster), *admin])
                 notifier = settings.notifier
                 control.start_soon(_show_status, notifier, roster)
                 await notifier.ready()
@@ -315,6 +322,25 @@ async def serve(settings: Settings, belongings: Belongings, output: Sink, ready:
             await supervisor.drain(upgrade.deadline)  # a successor has the control socket
         daemon.cancel_scope.cancel()
     log.info("daemon stopped")
+
+
+async def _open_admin(
+    config: Config, nursery: trio.Nursery, health: Health, scrape: Scrape
+) -> list[str]:
+    """Answer Prometheus and health checks, if that is wanted; what is wrong with it."""
+    if config.admin is None:
+        return []
+    # Most daemons do without HTTP.
+    from tunneld.adminpages import admin_routes, serve_admin
+
+    routes = admin_routes(health, scrape)
+    try:
+        addresses = await nursery.start(serve_admin, config.admin.listen, routes, trio.Event())
+    except RoleError as exc:
+        log.error("no admin listener", error=str(exc))
+        return [f"admin: {exc}"]
+    log.info("admin listener is up", addresses=", ".join(addresses))
+    return []
 
 
 async def _take_over(

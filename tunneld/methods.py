@@ -17,7 +17,6 @@ from ctl.messages import Message
 from tunneld import __version__
 from tunneld.configdiff import Change
 from tunneld.dialmethods import DialMethods
-from tunneld.eventlog import EventLog
 from tunneld.labs import Labs
 from tunneld.lifemethods import LifeMethods
 from tunneld.logbook import LINES, LogBook, LogRecord, record
@@ -106,7 +105,7 @@ class Methods:
         logs: LogBook,
         stop: Callable[[], None],
         reloader: Reloader,
-        events: EventLog,
+        views: ViewMethods,
         upgrade: Upgrade,
     ) -> None:
         """``stop`` begins the end of the daemon."""
@@ -116,7 +115,7 @@ class Methods:
         self._logs = logs
         self._stop = stop
         self._reloader = reloader
-        self._events = events
+        self._views = views
         self._upgrade = upgrade
 
     def table(self) -> dict[str, Method]:
@@ -124,7 +123,7 @@ class Methods:
         return {
             **DialMethods(self._supervisor).table(),
             **LifeMethods(self._supervisor, self._upgrade).table(),
-            **ViewMethods(self._supervisor, self._events).table(),
+            **self._views.table(),
             "status": Method(Nothing, self.status),
             "stop": Method(Nothing, self.stop),
             "reload": Method(Reload, self.reload, Reply.STREAM),

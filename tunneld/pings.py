@@ -52,6 +52,12 @@ class Pings:
         self._probes[data] = answered
         self._say(data)
 
+    async def answered(self) -> None:
+        """Send a PING and wait for the answer; for ever, if the session ends before."""
+        told = trio.Event()
+        self.probe(told.set)
+        await told.wait()
+
     def acknowledged(self, data: bytes) -> None:
         """The peer has answered a PING with ``data``."""
         if (answered := self._probes.pop(data, None)) is not None:

@@ -83,6 +83,15 @@ class Role:
         """Rows for `tunnelctl conns`; servers and agents have some."""
         return []
 
+    def metrics(self) -> list[dict[str, Any]]:
+        """For Prometheus, as `tunneld.samples` has them."""
+        return []
+
+    async def readiness(self) -> list[tuple[str, str]]:
+        """What was looked at to see whether the role works, and what is wrong with it; "" for
+        nothing. Takes some seconds at most."""
+        return []
+
     def kill(self, what: Literal["conn", "client", "agent"], name: str, reason: str) -> list[str]:
         """End a connection by its id, those of a client by a name of it, or the tunnels of an
         agent by its id; what was ended, in a word each."""

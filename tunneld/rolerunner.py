@@ -21,6 +21,7 @@ from tunneld.prepared import FileChange
 from tunneld.questions import answer
 from tunneld.reactor import Reactor
 from tunneld.role import Host, Role, RoleError, RoleState
+from tunneld.rolemetrics import turn_seconds
 from tunneld.rolequestions import RoleQuestions
 from tunneld.rolestatus import RoleStatus, reason_of
 
@@ -115,9 +116,12 @@ class RoleRunner:
         Raises:
           ControlError: also when the role does not run.
         """
+        reactor = self._surroundings.reactor
+        if method == "alive":
+            return {"seconds": await turn_seconds(reactor)}
         if self._role is None:
             raise self._not_running()
-        common = RoleQuestions(self.config.name, self._role).table()
+        common = RoleQuestions(self.config.name, self._role, reactor).table()
         if method in common:
             with role_context(self.config.name):
                 return await answer(common, method, params)

@@ -69,6 +69,10 @@ DESCRIPTORS = "descriptors"
 MEMORY = "memory"
 """What dials are refused for: keys of the tables of limits; what the process may have."""
 
+CLIENTS = "clients"
+AGENTS = "agents"
+"""Listeners of a server."""
+
 SERVER_DIAL_BOUNDS = (1e-06, 1e-05, 1e-04, 0.005, 0.025, 0.1, 0.5, 2.5, 12.5)
 SERVER_LIFE_BOUNDS = (1, 5, 15, 30, 60, 300, 900, 1800, 3600, 14400, 43200, 86400)
 AGENT_DIAL_BOUNDS = (0.005, 0.025, 0.1, 0.5, 2.5, 10, 30)
@@ -234,6 +238,15 @@ class ServerTelemetry:
     tunneld_stalls: Stalls = field(default_factory=Stalls)
     """Agents whose stream is blocked."""
 
+    tunneld_dial_failures: Counter[str] = field(default_factory=Counter)
+    """By error code (`tunneld.dialing.Kind.code`)."""
+
+    tunneld_dial_seconds: Histogram = field(default_factory=partial(Histogram, DEFAULT_BOUNDS))
+    """Of dials that succeed."""
+
+    tunneld_handshake_failures: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """By listener (`CLIENTS`, `AGENTS`) and reason."""
+
 
 @dataclass(slots=True, eq=False)
 class AgentTelemetry:
@@ -285,3 +298,9 @@ class AgentTelemetry:
     """By limit."""
     tunneld_stalls: Stalls = field(default_factory=Stalls)
     """Servers towards which the stream is blocked."""
+
+    tunneld_dial_failures: Counter[str] = field(default_factory=Counter)
+    """As a server's."""
+
+    tunneld_dial_seconds: Histogram = field(default_factory=partial(Histogram, DEFAULT_BOUNDS))
+    """As a server's."""

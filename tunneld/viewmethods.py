@@ -11,12 +11,16 @@ from msgspec import Meta, Struct
 from ctl.messages import ControlError, Message
 from tunneld.config import ServerConfig
 from tunneld.eventlog import EventLog, event_map, lost_events, wanted
+from tunneld.health import Health
 from tunneld.listing import AGENT_SORTS, CONN_SORTS, Query, joined
-from tunneld.request import Method, Reply, Request
+from tunneld.request import Method, Nothing, Reply, Request
 from tunneld.rolequestions import Kill
 from tunneld.roster import Entry
+from tunneld.scrape import Scrape
 from tunneld.supervisor import Supervisor
 
+_CHUNK = 200_000
+"""Characters of metrics in one item."""
 ANSWER_TIMEOUT = 3.0
 """Seconds for a role to list or to end something."""
 
@@ -35,9 +39,13 @@ class Events(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
 class ViewMethods:
     """See the module."""
 
-    def __init__(self, supervisor: Supervisor, events: EventLog) -> None:
+    def __init__(
+        self, supervisor: Supervisor, events: EventLog, health: Health, scrape: Scrape
+    ) -> None:
         self._supervisor = supervisor
         self._events = events
+        self._checks = health
+        self._scrape = scrape
 
     def table(self) -> dict[str, Method]:
         """Methods by name."""
@@ -45,6 +53,8 @@ class ViewMethods:
             "agents": Method(Query, self._agents),
             "conns": Method(Query, self._conns),
             "kill": Method(Kill, self._kill),
+            "metrics": Method(Nothing, self._metrics, Reply.STREAM),
+            "health": Method(Nothing, self._health),
             "events": Method(Events, self._tell_events, Reply.STREAM),
         }
 
@@ -78,6 +88,19 @@ class ViewMethods:
             ]:
                 return {"killed": killed}
         raise _nothing(params)
+
+    async def _metrics(self, _: Nothing, request: Request) -> Message:
+        text = await self._scrape.text()
+        for begin in range(0, len(text), _CHUNK):
+            await request.item({"text": text[begin : begin + _CHUNK]})
+        return {}
+
+    async def _health(self, _: Nothing, request: Request) -> Message:
+        alive, ready = await self._checks.alive(), await self._checks.ready()
+        return {
+            "alive": [check.to_map() for check in alive],
+            "ready": [check.to_map() for check in ready],
+        }
 
     async def _tell_events(self, params: Events, request: Request) -> Message:
         cursor = self._events.cursor_since(params.since)

@@ -203,6 +203,7 @@ class PacketDials:
         except DialError as exc:
             reason = DIAL_TIMEOUT if exc.kind is TIMEOUT else DIAL_UNKNOWN
             self._telemetry.endpoint_dial_failure_total[reason] += 1
+            self._telemetry.tunneld_dial_failures[exc.kind.code] += 1
             emit(Event.DIAL_FAILED, destination=destination, error=str(exc))
             self.packets.send(DialResponse(str(exc), 0, request.random))
         except RelayError as exc:
@@ -247,7 +248,9 @@ class PacketDials:
         if scope.cancel_called or self.packets.over:
             endpoint.abort()
             return
-        self._telemetry.dial_duration_seconds.observe(trio.current_time() - begun)
+        took = trio.current_time() - begun
+        self._telemetry.dial_duration_seconds.observe(took)
+        self._telemetry.tunneld_dial_seconds.observe(took)
         visit.connected()
         conn.state = "open"
         conn.link = self.packets.end.session.pings

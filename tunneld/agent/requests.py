@@ -124,6 +124,7 @@ class Requests:
 
     def _failed(self, end: StreamEnd, record: DialRecord, exc: DialError) -> None:
         reason = DIAL_TIMEOUT if exc.kind is TIMEOUT else DIAL_UNKNOWN
+        self._telemetry.tunneld_dial_failures[exc.kind.code] += 1
         if isinstance(exc, LimitedError):
             self._intake.refused(exc, record.id)
         else:
@@ -150,7 +151,9 @@ class Requests:
                 return
             begun = trio.current_time()
             sock = await self._connect(record, rules)
-            self._telemetry.dial_duration_seconds.observe(trio.current_time() - begun)
+            took = trio.current_time() - begun
+            self._telemetry.dial_duration_seconds.observe(took)
+            self._telemetry.tunneld_dial_seconds.observe(took)
             end.on_lost = None
             endpoint = SocketEnd(self._reactor, PlainTransport(sock), "endpoint")
             conn.dialled = record.address = address_to(sock)

@@ -16,6 +16,7 @@ from tunneld.agent.connector import Connector
 from tunneld.agent.dialout import Dialout
 from tunneld.agent.intake import Intake
 from tunneld.agent.link import PATIENCE, Link
+from tunneld.agent.linkcheck import readiness, tunnel_metrics
 from tunneld.agent.nativelink import NativeLink
 from tunneld.agent.packetlink import PacketLink
 from tunneld.agent.policy import DestinationPolicy
@@ -31,6 +32,7 @@ from tunneld.identity import names_of_file
 from tunneld.prepared import Prepared
 from tunneld.questions import Answers, answer
 from tunneld.role import Host, Role, RoleError
+from tunneld.rolemetrics import conn_metrics, dial_metrics, telemetry_metrics
 from tunneld.rules import RuleError
 from tunneld.serverurl import ServerUrl, parse_server
 from tunneld.session import SessionError
@@ -223,6 +225,18 @@ class AgentRole(Role):
 
     async def ask(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
         return await answer(self._answers, method, params)
+
+    def metrics(self) -> list[dict[str, Any]]:
+        return [
+            *telemetry_metrics(self.telemetry),
+            *dial_metrics(self.telemetry),
+            *conn_metrics(self._conns, self.telemetry),
+            *tunnel_metrics(self.links),
+            *(self._audit.metrics() if self._audit else ()),
+        ]
+
+    async def readiness(self) -> list[tuple[str, str]]:
+        return await readiness(self.links, self._config.server)
 
     def kill(self, what: Literal["conn", "client", "agent"], name: str, reason: str) -> list[str]:
         return self._conns.kill(name, reason) if what == "conn" else []

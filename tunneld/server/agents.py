@@ -32,7 +32,7 @@ from tunneld.server.servertls import Current
 from tunneld.server.tunnel import AgentRejectedError, AlreadyConnectedError, NativeTunnel
 from tunneld.session import Session, SessionError
 from tunneld.streamend import StreamEnd
-from tunneld.telemetry import CONNECT, ServerTelemetry
+from tunneld.telemetry import AGENTS, CONNECT, ServerTelemetry
 from tunneld.tlscontext import refusal
 from tunneld.tlspeers import TlsPeers
 from tunneld.tokenproof import new_challenge
@@ -128,20 +128,28 @@ class AgentServer:
                 await handshake(transport)
                 await self._protocol(transport)(transport, peer, coming)
         except trio.TooSlowError:
+            self._missed("timeout")
             log.info("agent closed: no handshake in time", peer=peer)
         except CrowdedOutError:
+            self._missed("crowded_out")
             log.debug("agent closed: too many amid their handshakes", peer=peer)
         except ssl.SSLError as exc:
+            self._missed((exc.reason or "tls").lower())
             emit(Event.AGENT_REFUSED, peer=peer, error=refusal(exc))
             await linger(sock)
         except AgentRejectedError as exc:
+            self._missed("rejected")
             emit(Event.AGENT_REFUSED, peer=peer, error=str(exc))
         except (OSError, EOFError) as exc:
+            self._missed("lost")
             log.info("agent lost amid the handshake", peer=peer, error=str(exc))
         except Exception:  # a bug: it ends this connection alone
             log.exception("agent failed", peer=peer)
         finally:
             sock.close()
+
+    def _missed(self, reason: str) -> None:
+        self._telemetry.tunneld_handshake_failures[AGENTS, reason] += 1
 
     def _protocol(self, transport: TlsTransport) -> Protocol:
         match transport.tls.selected_alpn_protocol():
@@ -204,6 +212,7 @@ class AgentServer:
             return  # it ends the session
         except AgentRejectedError as exc:
             if not session.over.is_set():
+                self._missed("rejected")
                 emit(Event.AGENT_REFUSED, peer=tunnel.peer, error=str(exc))
                 session.refuse(str(exc))
             return
@@ -304,6 +313,7 @@ class AgentServer:
             identities.add_tokens(tokens)
             await self._admit(info, claims, identities, tokens)
         except AgentRejectedError as exc:
+            self._missed("rejected")
             emit(Event.AGENT_REFUSED, peer=peer, error=str(exc))
             raise GrpcError(Status.UNKNOWN, str(exc)) from exc
         server = [

@@ -126,6 +126,7 @@ class Dialer:
             self._refusals.log(exc, record.id, str(record.caller))
             return
         self._telemetry.dial_failure_count[_REASONS.get(exc.kind, ERROR_RESPONSE)] += 1
+        self._telemetry.tunneld_dial_failures[exc.kind.code] += 1
         emit(
             Event.DIAL_FAILED,
             client=str(record.caller),
@@ -200,7 +201,9 @@ class Dialer:
             raise
         finally:
             telemetry.pending_backend_dials -= 1
-        telemetry.dial_duration_seconds.observe(time.monotonic() - begun)
+        took = time.monotonic() - begun
+        telemetry.dial_duration_seconds.observe(took)
+        telemetry.tunneld_dial_seconds.observe(took)
         record.step("connected", "{}", record.address or "the agent has answered")
         return end
 

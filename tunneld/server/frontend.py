@@ -30,7 +30,7 @@ from tunneld.server.servertls import Current
 from tunneld.server.socks import SocksNegotiation, is_socks, serve_socks
 from tunneld.server.verifier import UnauthorizedError
 from tunneld.socks5 import SocksError
-from tunneld.telemetry import ServerTelemetry
+from tunneld.telemetry import CLIENTS, ServerTelemetry
 from tunneld.tlscontext import refusal
 from tunneld.tlspeers import TlsPeers
 from tunneld.transport.base import Transport
@@ -121,10 +121,13 @@ class FrontendServer:
             with self.peers.present(transport):
                 await self._serve(gate, stream, peer)
         except trio.TooSlowError:
+            self._missed("timeout")
             log.info("client closed: no request in time", client=peer)
         except CrowdedOutError:
+            self._missed("crowded_out")
             log.debug("client closed: too many before their requests", client=peer)
         except ssl.SSLError as exc:
+            self._missed((exc.reason or "tls").lower())
             emit(Event.CLIENT_REFUSED, client=peer, error=refusal(exc))
             await linger(sock)
         except (OSError, EOFError, trio.BrokenResourceError) as exc:
@@ -133,6 +136,7 @@ class FrontendServer:
             log.info("bad request", client=peer, error=str(exc))
             await say_goodbye(stream, exc.reply)
         except SocksError as exc:
+            self._missed("rejected")
             emit(Event.CLIENT_REFUSED, client=peer, error=f"SOCKS: {exc}")
             await say_goodbye(stream, exc.reply)
         except ForbiddenError as exc:
@@ -142,6 +146,9 @@ class FrontendServer:
             log.exception("client failed", client=peer)
         finally:
             stream.close()
+
+    def _missed(self, reason: str) -> None:
+        self._telemetry.tunneld_handshake_failures[CLIENTS, reason] += 1
 
     async def _serve(self, gate: Gate, stream: TransportStream, peer: str) -> None:
         wanted = head = None

@@ -144,6 +144,9 @@ class PacketTunnel:
         """Seconds; None before it is known."""
         return self._end.session.pings.rtt
 
+    async def answers(self) -> None:
+        await self._end.session.pings.answered()
+
     def kill(self, reason: str) -> None:
         self.close(reason)
         self._end.session.drain()

@@ -52,6 +52,9 @@ class Tunnel(Protocol):
     def checks_addresses(self) -> bool:
         """Whether the agent goes by rules about the address that it dials."""
 
+    async def answers(self) -> None:
+        """Return when the agent has answered a PING; never, if it goes before."""
+
     def kill(self, reason: str) -> None:
         """End the tunnel at once, and everything that goes through it."""
 

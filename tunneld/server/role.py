@@ -24,8 +24,9 @@ from tunneld.questions import Answers, answer
 from tunneld.relay import DialledEnd, Relay, RelayError
 from tunneld.request import Nothing
 from tunneld.role import Host, Role, RoleError
+from tunneld.rolemetrics import conn_metrics, dial_metrics, telemetry_metrics
 from tunneld.rules import RuleError
-from tunneld.server.access import Access
+from tunneld.server.access import Access, end_forgotten
 from tunneld.server.admission import Admission
 from tunneld.server.agents import ALPN, AgentServer
 from tunneld.server.chooser import Chooser
@@ -39,6 +40,8 @@ from tunneld.server.policy import Policy
 from tunneld.server.proxyservice import ProxyService
 from tunneld.server.questions import ServerQuestions
 from tunneld.server.registry import Registry
+from tunneld.server.selfcheck import SelfCheck
+from tunneld.server.servermetrics import server_metrics
 from tunneld.server.servertls import Current, ServerTls
 from tunneld.server.view import agent_rows, kill
 from tunneld.socketend import SocketEnd
@@ -68,6 +71,7 @@ class ServerRole(Role):
         self.telemetry = telemetry = ServerTelemetry()
         self._registry = Registry(config.strategies, telemetry)
         self._conns = Conns()
+        self._selfcheck = SelfCheck(shared=config.reuse_port)
         self._audit = open_audit(config.audit, host, "server", self._conns)
         self._hold = FirstByteHold(config.first_byte_hold)
         self.policy = _policy(config)
@@ -148,8 +152,13 @@ class ServerRole(Role):
         frontends: list[tuple[str, Handler]] = [
             (
                 frontend.listen,
-                partial(
-                    self._frontends.serve, self._access.gate(frontend), self._tls.frontend(index)
+                self._selfcheck.guard(
+                    partial(
+                        self._frontends.serve,
+                        self._access.gate(frontend),
+                        self._tls.frontend(index),
+                    ),
+                    self._tls.frontend(index),
                 ),
             )
             for index, frontend in enumerate(self._config.frontends)
@@ -160,7 +169,10 @@ class ServerRole(Role):
         ]
         inner = self._tls.tunnel()
         tunnels: list[tuple[str, Handler]] = [
-            (self._config.tunnel.listen, partial(self.agent_server.serve, inner))
+            (
+                self._config.tunnel.listen,
+                self._selfcheck.guard(partial(self.agent_server.serve, inner), inner),
+            )
         ]
         if self._config.websocket is not None:
             tunnels.append(self._websockets(self._config.websocket, inner))
@@ -173,6 +185,9 @@ class ServerRole(Role):
         ):
             nursery.start_soon(self._hold.run)
             nursery.start_soon(self._tls.end_revoked, lambda: self._config.head_timeout)
+            self._selfcheck.listeners = [
+                (address_of(sock), handler) for sock, handler in for_clients + for_agents
+            ]
             task_status.started([address_of(sock) for sock, _ in for_clients + for_agents])
             await self._serve(for_clients, for_agents)
             nursery.cancel_scope.cancel()
@@ -272,8 +287,11 @@ class ServerRole(Role):
 
         def commit() -> None:
             files.commit()
+            before = self._access.names(config)
             secrets.commit()
+            agents, clients = (a - b for a, b in zip(before, self._access.names(config), strict=True))
             self._reconfigure(config)
+            end_forgotten(agents, clients, self._registry, self._conns)
 
         return Prepared([*files.changes, *secrets.changes], commit)
 
@@ -296,6 +314,18 @@ class ServerRole(Role):
 
     def conns(self) -> list[dict[str, Any]]:
         return self._conns.rows(self._host.name)
+
+    def metrics(self) -> list[dict[str, Any]]:
+        return [
+            *telemetry_metrics(self.telemetry),
+            *dial_metrics(self.telemetry),
+            *conn_metrics(self._conns, self.telemetry),
+            *server_metrics(self._registry, self.policy, self.telemetry),
+            *(self._audit.metrics() if self._audit else ()),
+        ]
+
+    async def readiness(self) -> list[tuple[str, str]]:
+        return await self._selfcheck.readiness(self._registry.tunnels)
 
     def kill(self, what: Literal["conn", "client", "agent"], name: str, reason: str) -> list[str]:
         return kill(self._registry, self._conns, what, name, reason)

@@ -91,6 +91,9 @@ class NativeTunnel:
     def rtt(self) -> float | None:
         return self.session.pings.rtt
 
+    async def answers(self) -> None:
+        await self.session.pings.answered()
+
     def kill(self, reason: str) -> None:
         self.session.kill(reason)
 
