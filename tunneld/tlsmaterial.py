@@ -12,12 +12,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+import structlog
+
 from tunneld.certfile import Fact, certificate_facts, crl_fact, has_signed, name_text, read_crls
 from tunneld.role import RoleError
 from tunneld.tlscontext import client_context, server_context
 
 if TYPE_CHECKING:
     from cryptography import x509
+
+log = structlog.get_logger(__name__)
 
 FileUse: TypeAlias = Literal["cert", "key", "ca", "crl"]
 FileChange: TypeAlias = tuple[FileUse, str, str]
@@ -99,6 +103,18 @@ class Loaded:
         """The revocation lists in the files."""
         return tuple(crl for path in self.source.crl for crl in read_crls(self.octets[path]))
 
+    @property
+    def without_list(self) -> list[str]:
+        """CAs that need a revocation list and have none."""
+        ca = self.source.ca
+        if not (ca and self.source.crl):
+            return []
+        from cryptography import x509
+
+        issuers = [crl.issuer for crl in self.crls]
+        authorities = x509.load_pem_x509_certificates(self.octets[ca])
+        return [name_text(each.subject) for each in authorities if each.subject not in issuers]
+
     @cached_property
     def facts(self) -> tuple[Fact, ...]:
         """What the files say. Found out when it is asked for: the library that reads certificates
@@ -119,7 +135,7 @@ class TlsMaterial:
     """
 
     def __init__(self, source: Source) -> None:
-        self.loaded = load(source)
+        self.take(load(source))
 
     @property
     def context(self) -> ssl.SSLContext:
@@ -139,6 +155,8 @@ class TlsMaterial:
     def take(self, loaded: Loaded) -> None:
         """Use it from the next handshake on."""
         self.loaded = loaded
+        for name in loaded.without_list:
+            log.warning("no revocation list of this CA: whom it has signed is refused", ca=name)
 
     def changes(self, loaded: Loaded) -> list[FileChange]:
         """What ``loaded`` would change in files that stay where they are."""

@@ -8,6 +8,7 @@ import pytest
 from tunneld.config import AgentConfig, DnsConfig, ServerConfig
 from tunneld.configfile import ConfigError, load_config, load_roles
 from tunneld.pki import Pki
+from tunneld.registrar import Registrar
 
 Write = Callable[[str], Path]
 
@@ -346,3 +347,33 @@ def test_a_socket_of_systemd_has_a_name_for_one_listener_of_the_host(
     text = SERVER.replace("unix:edge.sock", "systemd:b").replace(old, new)
     with pytest.raises(ConfigError, match=re.escape(problem)):
         load_config(write(text))
+
+
+def test_revocation_lists_are_checked_with_their_place(write: Write, tmp_path: Path) -> None:
+    Registrar(tmp_path).refresh_lists()
+    listed = 'client-ca = "agent/ca.crt"\n'
+    good = SERVER.replace(listed, f'{listed}crl = ["agent/ca.crl"]\n')
+    [server] = load_config(write(good)).role
+    assert isinstance(server, ServerConfig)
+    assert server.tunnel.crl == (str(tmp_path / "agent/ca.crl"),)
+    (tmp_path / "bad.crl").write_text("nonsense")
+    bad = SERVER.replace(listed, f'{listed}crl = ["agent/ca.crl", "bad.crl", "none.crl"]\n')
+    with pytest.raises(ConfigError) as caught:
+        load_config(write(bad))
+    assert [problem.path for problem in caught.value.problems] == [
+        "role[0].tunnel.crl[1]",
+        "role[0].tunnel.crl[2]",
+    ]
+
+
+def test_a_unix_frontend_has_no_revocation_list(write: Write) -> None:
+    text = SERVER.replace('listen = "unix:edge.sock"', 'listen = "unix:edge.sock"\ncrl = ["x"]')
+    with pytest.raises(ConfigError, match=r"frontends\[1\]\.crl: is not for a UNIX socket"):
+        load_config(write(text))
+
+
+def test_watching_is_on_unless_it_is_turned_off(write: Write) -> None:
+    assert load_config(write(AGENT)).watch
+    assert not load_config(write(f"watch = false\n{AGENT}")).watch
+    with pytest.raises(ConfigError, match="watch: expected"):
+        load_config(write(f'watch = "no"\n{AGENT}'))

@@ -4,9 +4,15 @@ import ssl
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 
+from tunneld.pki import Side
+from tunneld.registrar import Registrar
 from tunneld.role import RoleError
 from tunneld.tlscontext import client_context, server_context
+
+_DER = serialization.Encoding.DER
 
 
 def files(pki: Path, side: str, name: str) -> tuple[str, str, str]:
@@ -54,6 +60,49 @@ def test_a_file_that_is_not_right_is_named(pki: Path, tmp_path: Path) -> None:
         with pytest.raises(RoleError, match=f"cannot use .*{text}") as caught:
             server_context(*arguments, [])
         assert "tunnelctl certs list" in str(caught.value)
+
+
+def test_an_encrypted_key_is_refused_and_no_password_asked_for(pki: Path, tmp_path: Path) -> None:
+    cert, key, ca = files(pki, "frontend", "server")
+    plain = serialization.load_pem_private_key(Path(key).read_bytes(), None)
+    locked = tmp_path / "locked.key"
+    locked.write_bytes(
+        plain.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.BestAvailableEncryption(b"secret"),
+        )
+    )
+    with pytest.raises(RoleError, match=r"cannot use certificate .*locked\.key"):
+        server_context(cert, str(locked), ca, [])
+
+
+def test_revocation_lists_are_taken_in_pem_and_der(tmp_path: Path) -> None:
+    registrar = Registrar(tmp_path / "pki")
+    registrar.init()
+    registrar.refresh_lists()
+    pem = registrar.list_path(Side.FRONTEND)
+    der = tmp_path / "ca.der"
+    der.write_bytes(x509.load_pem_x509_crl(pem.read_bytes()).public_bytes(_DER))
+    for path in (pem, der):
+        arguments = files(registrar.directory, "frontend", "server")
+        context = server_context(*arguments, ["h2"], crls=[str(path)])
+        assert context.verify_flags & ssl.VERIFY_CRL_CHECK_LEAF
+        assert context.cert_store_stats()["crl"] == 1
+        client = client_context(*files(registrar.directory, "frontend", "client"), ["h2"])
+        assert shake_hands(client, context).version() == "TLSv1.3"
+    assert not client.verify_flags & ssl.VERIFY_CRL_CHECK_LEAF
+
+
+@pytest.mark.parametrize("octets", [None, b"", b"nonsense"])
+def test_a_revocation_list_that_is_not_right_is_named(
+    pki: Path, tmp_path: Path, octets: bytes | None
+) -> None:
+    path = tmp_path / "ca.crl"
+    if octets is not None:
+        path.write_bytes(octets)
+    with pytest.raises(RoleError, match=r"cannot use certificate revocation list .*ca\.crl"):
+        server_context(*files(pki, "frontend", "server"), [], crls=[str(path)])
 
 
 def names_of(context: ssl.SSLContext, protocol: str) -> set[str]:
