@@ -106,7 +106,9 @@ class TlsTransport:
           ssl.SSLError: it failed; the alert for the peer has been sent as far as it could be.
           EOFError: the peer closed amid it.
         """
-        while True:
+        # A client speaks first. OpenSSL takes 32 KiB of memory as soon as it is asked, so that is
+        # not before a server has something for it: many connect, and say nothing.
+        while not self.tls.server_side or self._fill_amid_handshake():
             try:
                 self.tls.do_handshake()
             except ssl.SSLWantReadError:
@@ -119,11 +121,15 @@ class TlsTransport:
             self._send_cipher()
             if complete:
                 return True
-            filled = self._fill(_RECORD)
-            if filled == WOULD_BLOCK:
-                return False
-            if not filled:
-                raise EOFError("the peer closed the connection amid the TLS handshake")
+            if not self.tls.server_side and not self._fill_amid_handshake():
+                break
+        return False
+
+    def _fill_amid_handshake(self) -> bool:
+        filled = self._fill(_RECORD)
+        if not filled:
+            raise EOFError("the peer closed the connection amid the TLS handshake")
+        return filled != WOULD_BLOCK
 
     def receive_into(self, view: memoryview) -> int:
         if self.has_pending or self._incoming.pending:
