@@ -39,7 +39,8 @@ def secrets() -> None:
 @click.option(
     "--expires", metavar="TIME", help="When it ends: 2027-01-31, or 2027-01-31T12:00:00Z."
 )
-def add(file: Path, name: str, password: bool, expires: str | None) -> None:
+@click.option("--force", is_flag=True, help="Replace one of the same name.")
+def add(file: Path, name: str, password: bool, expires: str | None, force: bool) -> None:
     """Add a secret to FILE, which is made if there is none.
 
     NAME is who is known by it: an agent's id, or a client's name. Unless it is a password, it is a
@@ -48,10 +49,10 @@ def add(file: Path, name: str, password: bool, expires: str | None) -> None:
     with _reported():
         end = parse_time(expires) if expires else None
         if password:
-            secretsfile.add(file, of_password(name, _ask_password(), end))
+            secretsfile.add(file, of_password(name, _ask_password(), end), force=force)
             return
         token = new_token()
-        secretsfile.add(file, of_token(name, token, end))
+        secretsfile.add(file, of_token(name, token, end), force=force)
     click.echo(token)
 
 

@@ -118,18 +118,22 @@ def load(path: Path) -> list[Secret]:
     return list(_parse(path, _read(path)))
 
 
-def add(path: Path, secret: Secret) -> None:
+def add(path: Path, secret: Secret, *, force: bool = False) -> None:
     """Append a secret to a file, which is made if there is none.
 
+    Args:
+      force: whether one of that name is replaced.
     Raises:
       SecretsError: there is one of that name, or the file cannot be changed.
     """
     with _changing(path) as lines:
         if any(each.name == secret.name for each in _parse(path, lines)):
-            raise SecretsError(
-                f"{path} has a secret {secret.name} already; remove it first, or choose another"
-                " name: an agent's, a client's"
-            )
+            if not force:
+                raise SecretsError(
+                    f"{path} has a secret {secret.name} already; choose another name, or replace it"
+                    " with --force"
+                )
+            lines[:] = _without(lines, secret.name)
         lines.append(secret.line())
 
 
@@ -140,10 +144,14 @@ def remove(path: Path, name: str) -> None:
       SecretsError: there is none of that name, or the file cannot be changed.
     """
     with _changing(path) as lines:
-        kept = [line for line in lines if line.partition(":")[0].strip() != name]
+        kept = _without(lines, name)
         if len(kept) == len(lines):
             raise SecretsError(f"{path} has no secret {name}; see: tunnelctl secrets list {path}")
         lines[:] = kept
+
+
+def _without(lines: list[str], name: str) -> list[str]:
+    return [line for line in lines if line.partition(":")[0].strip() != name]
 
 
 def _parse(path: Path, lines: list[str]) -> Iterator[Secret]:

@@ -58,6 +58,15 @@ def test_the_list_shows_names_kinds_and_ends(path: Path) -> None:
     }
 
 
+def test_a_secret_is_replaced_only_when_that_is_wanted(path: Path) -> None:
+    run("add", path, "home")
+    again = run("add", path, "home")
+    assert again.exit_code == 1
+    assert "replace it with --force" in again.stderr
+    token = run("add", path, "home", "--force").stdout.strip()
+    assert SecretsFile(path).check_token(token) == "home"
+
+
 def test_a_removed_secret_is_gone(path: Path) -> None:
     token = run("add", path, "home").stdout.strip()
     assert run("remove", path, "home").exit_code == 0

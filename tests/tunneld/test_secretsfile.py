@@ -82,6 +82,8 @@ def test_a_name_is_there_once(path: Path) -> None:
     secretsfile.add(path, of_token("home", "t1"))
     with pytest.raises(SecretsError, match="has a secret home already"):
         secretsfile.add(path, of_token("home", "t2"))
+    secretsfile.add(path, of_token("home", "t3"), force=True)
+    assert SecretsFile(path).check_token("t3") == "home"
     with path.open("a") as file:
         file.write(of_token("home", "t2").line() + "\n")
     with pytest.raises(SecretsError, match="line 3: home is in line 2 already"):

@@ -3,14 +3,21 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import TypeAlias
 
 from tunneld.config import Frontend, ServerConfig
+from tunneld.conns import Conns
+from tunneld.events import Event, emit
 from tunneld.prepared import FileChange, Prepared
 from tunneld.role import RoleError
 from tunneld.secret import Secret
 from tunneld.secretsfile import SecretsError, SecretsFile
 from tunneld.server.gate import Gate
+from tunneld.server.registry import Registry
 from tunneld.server.verifier import Guard, Verifier
+
+Known: TypeAlias = tuple[set[str], set[str]]
+"""Identities of agents, and of clients."""
 
 
 class Access:
@@ -65,6 +72,16 @@ class Access:
 
         return Prepared(changes, commit)
 
+    def names(self, config: ServerConfig) -> Known:
+        """Whose secrets are known."""
+        of_agents = self._identities(config.tunnel.secrets)
+        of_clients = [self._identities(each.secrets) for each in config.frontends]
+        return of_agents, set().union(*of_clients)
+
+    def _identities(self, name: str) -> set[str]:
+        file = self.files.get(name)
+        return {f"secret:{each.name}" for each in file.secrets()} if file is not None else set()
+
     def get(self, name: str) -> SecretsFile | None:
         """The file of that name; None for ""."""
         return self.files[name] if name else None
@@ -75,6 +92,20 @@ class Access:
         if name and name not in self._verifiers:
             self._verifiers[name] = Verifier(self.files[name], self._guard)
         return Gate(frontend, self._verifiers.get(name))
+
+
+def end_forgotten(before: Known, after: Known, registry: Registry, conns: Conns) -> None:
+    """End the tunnels and connections of those whose secrets are known no more."""
+    agents, clients = before[0] - after[0], before[1] - after[1]
+    reason = "its secret is known no more"
+    for tunnel in list(registry.tunnels):
+        if not agents.isdisjoint(tunnel.identity.split()):
+            peer = tunnel.peer
+            emit(Event.AGENT_KILLED, agent=tunnel.info.agent_id, peer=peer, reason=reason)
+            tunnel.kill(reason)
+    for conn in list(conns):
+        if conn.caller.name in clients:
+            conn.kill(reason)
 
 
 def _named(config: ServerConfig) -> list[tuple[str, str]]:

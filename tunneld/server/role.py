@@ -287,11 +287,10 @@ class ServerRole(Role):
 
         def commit() -> None:
             files.commit()
-            before = self._access.names(config)
+            known = self._access.names(config)
             secrets.commit()
-            agents, clients = (a - b for a, b in zip(before, self._access.names(config), strict=True))
             self._reconfigure(config)
-            end_forgotten(agents, clients, self._registry, self._conns)
+            end_forgotten(known, self._access.names(config), self._registry, self._conns)
 
         return Prepared([*files.changes, *secrets.changes], commit)
 

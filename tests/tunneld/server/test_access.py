@@ -1,0 +1,98 @@
+"""Files of secrets that change under a server: what is told, and who has to go."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.tunneld.peers import ESTABLISHED
+from tests.tunneld.server.test_frontend import echo
+from tests.tunneld.server.test_gate import SESAME, client_of, request
+from tests.tunneld.tunnelworld import World, open_world
+from tunneld import secretsfile
+from tunneld.config import Frontend, TunnelListener
+from tunneld.role import RoleError
+from tunneld.secret import Secret, of_token
+
+
+@asynccontextmanager
+async def world_of(pki: Path, directory: Path) -> AsyncIterator[World]:
+    """Agent ``home`` and client ``web`` are known by tokens, ``alice`` by a password."""
+    for name in ("home", "away"):
+        secretsfile.add(directory / "agents", of_token(name, f"tnl_{name}"))
+    secretsfile.add(directory / "clients", of_token("web", "tnl_web"))
+    secretsfile.add(directory / "clients", Secret("alice", SESAME))
+    (directory / "token").write_text("tnl_home")
+    tunnel = TunnelListener(
+        listen="127.0.0.1:0",
+        cert="agent/server.crt",
+        key="agent/server.key",
+        secrets=str(directory / "agents"),
+    )
+    frontend = Frontend(listen="127.0.0.1:0", plain=True, secrets=str(directory / "clients"))
+    agent = {"cert": "", "key": "", "agent_id": "home", "token_path": str(directory / "token")}
+    options = {"tunnel": tunnel, "frontends": (frontend,)}
+    async with open_world(pki, directory, server_options=options, agent_options=agent) as world:
+        yield world
+
+
+@pytest.fixture
+async def world(pki: Path, tmp_path: Path) -> AsyncIterator[World]:
+    async with world_of(pki, tmp_path) as opened:
+        yield opened
+
+
+def reload(world: World) -> list[tuple[str, str, str]]:
+    prepared = world.server.prepare(world.server_config)
+    prepared.commit()
+    return [(change.field, change.old, change.new) for change in prepared.changes]
+
+
+async def test_changes_are_told_by_name(world: World, tmp_path: Path) -> None:
+    assert reload(world) == []
+    secretsfile.add(tmp_path / "clients", of_token("new", "tnl_new"))
+    secretsfile.add(tmp_path / "clients", of_token("web", "tnl_other"), force=True)
+    secretsfile.remove(tmp_path / "agents", "away")
+    assert sorted(reload(world)) == [
+        ("frontends[0].secrets", "2", "3 secrets: +new ~web"),
+        ("tunnel.secrets", "2", "1 secret: -away"),
+    ]
+
+
+async def test_a_bad_file_changes_nothing(world: World, tmp_path: Path) -> None:
+    (tmp_path / "clients").write_text("nonsense")
+    with pytest.raises(RoleError, match="line 1"):
+        world.server.prepare(world.server_config)
+    async with client_of(world) as peer:
+        await peer.send_all(request(1, "Bearer tnl_web"))
+        assert b" 502 " in await peer.receive_some()
+
+
+async def test_an_agent_whose_token_is_removed_has_to_go(world: World, tmp_path: Path) -> None:
+    secretsfile.remove(tmp_path / "agents", "home")
+    reload(world)
+    await world.until(lambda: not world.server.agents())
+
+
+async def test_a_client_whose_secret_is_removed_has_to_go(world: World, tmp_path: Path) -> None:
+    port = await world.endpoint(echo)
+    async with client_of(world) as peer, client_of(world) as other:
+        for each, token in ((peer, "web"), (other, "alice")):
+            shown = "Bearer tnl_web" if token == "web" else "Basic YWxpY2U6b3BlbiBzZXNhbWU="
+            await each.send_all(request(port, shown))
+            assert await each.receive_some() == ESTABLISHED
+        secretsfile.remove(tmp_path / "clients", "web")
+        reload(world)
+        with pytest.raises(ConnectionError), trio.fail_after(10):
+            await peer.receive_some()
+        await other.send_all(b"hello")
+        assert await other.receive_some() == b"hello"
+
+
+async def test_whose_secret_is_replaced_may_stay(world: World, tmp_path: Path) -> None:
+    secretsfile.add(tmp_path / "agents", of_token("home", "tnl_new"), force=True)
+    (row,) = world.server.agents()
+    assert reload(world) == [("tunnel.secrets", "2", "2 secrets: ~home")]
+    assert world.server.agents()[0]["since"] == row["since"]
