@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, NamedTuple, Protocol
 
+import structlog
 import trio
 
 from tunneld.caller import Caller
@@ -14,6 +15,8 @@ from tunneld.dialrecord import new_dial_id
 from tunneld.events import Event, emit
 from tunneld.meter import Meter, Rates, Stall
 from tunneld.relay import Relay, RelayError
+
+log = structlog.get_logger(__name__)
 
 DIALLING = "dialling"
 OPEN = "open"
@@ -70,6 +73,8 @@ class Conn:
         self.link: Link | None = None
         """The tunnel that it goes through."""
         self.began = time.monotonic()
+        self.opened = trio.current_time()
+        """When it began, in Trio time."""
         self.meter: Meter | None = None
         self.ended = ""
         """How, in a word, once it has: see `Conns.listed`."""
@@ -77,6 +82,20 @@ class Conn:
         """What ended it, if it was an error."""
         self._scope = trio.CancelScope()
         self._killed: str | None = None
+        self._how = "killed"
+
+    def expire(self, reason: str) -> None:
+        """As `kill`, for a limit of time, which is nobody's doing."""
+        if self._killed is None:
+            self._killed, self._how = reason, "expired"
+            log.info(
+                "connection expired",
+                dial=self.dial,
+                client=str(self.caller),
+                destination=self.destination,
+                reason=reason,
+            )
+            self._scope.cancel()
 
     def kill(self, reason: str) -> None:
         """Reset the connection both ways, or give its dial up."""
@@ -102,13 +121,13 @@ class Conn:
         with self._scope:
             yield
         if self._killed is not None:
-            text = f"killed: {self._killed}" if self._killed else "killed"
+            text = f"{self._how}: {self._killed}" if self._killed else self._how
             raise DialError(FAILED, text) if self.state == DIALLING else RelayError(text)
 
     @property
-    def killed(self) -> bool:
-        """Whether `kill` was called."""
-        return self._killed is not None
+    def killed(self) -> str:
+        """How it was ended from outside, as `Conns.listed` has it; "" if it was not."""
+        return self._how if self._killed is not None else ""
 
     def look(self, now: float) -> None:
         """Take note of how it fares; ``now`` is in monotonic seconds."""
@@ -208,6 +227,7 @@ class Conns:
         ``reset``      one end was reset or lost, and so the other
         ``failed``     the dial failed
         ``killed``     by an operator
+        ``expired``    it lasted, or was silent, for too long
         ``cancelled``  the client left while it waited for the dial, or the role was stopped
         ``error``      a fault of ours
 
@@ -248,7 +268,7 @@ class Conns:
 
 def _ending(conn: Conn, exc: BaseException) -> str:
     if conn.killed:
-        return "killed"
+        return conn.killed
     match exc:
         case DialError():
             return "failed"

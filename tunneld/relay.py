@@ -129,6 +129,11 @@ class Relay:
         """Why the ends are being reset, if they are."""
         return self._error
 
+    @property
+    def half_closed(self) -> bool:
+        """Whether one way has ended, and the other has not."""
+        return self._ways_open == 1
+
     async def run(self) -> None:
         """Carry octets until both ways have ended; cancelling resets both ends.
 

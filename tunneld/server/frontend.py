@@ -93,6 +93,10 @@ class FrontendServer:
         self._as_upstream = config.konnectivity_wording
         self._http2.reconfigure(config)
 
+    def end_idle(self, seconds: float) -> None:
+        """Let clients of HTTP/2 go that have had no connection for so long."""
+        self._http2.end_idle(seconds)
+
     def drain(self, *, patient: bool = False) -> None:
         """Close what is idle; every other connection ends with what it carries now.
 

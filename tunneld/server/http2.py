@@ -60,6 +60,8 @@ class Http2Frontend:
         self._connects = connect
         self._keepalive = keepalive
         self._sessions: set[Session] = set()
+        self._idle: dict[Session, float] = {}
+        """Since when clients have been seen without a stream, in Trio time."""
         self._draining = False
 
     def reconfigure(self, config: ServerConfig) -> None:
@@ -71,6 +73,15 @@ class Http2Frontend:
         self._draining = True
         for session in list(self._sessions):
             session.drain()
+
+    def end_idle(self, seconds: float) -> None:
+        """Take no new streams from clients that have had none for so long; call it now and then."""
+        now = trio.current_time()
+        idle = (session for session in self._sessions if not session.ends)
+        self._idle = {session: self._idle.get(session, now) for session in idle}
+        for session, since in self._idle.items():
+            if now - since >= seconds:
+                session.drain()
 
     async def serve(self, stream: TransportStream, visitor: Visitor) -> None:
         """Serve one client to its end; ``stream`` is given up."""

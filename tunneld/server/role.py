@@ -19,6 +19,7 @@ from tunneld.conns import Conn, Conns
 from tunneld.dialing import DialError, join_authority
 from tunneld.gate import AGENT_WAIT, PATIENCE
 from tunneld.inherited import LentListener
+from tunneld.lifetimes import Lifetimes
 from tunneld.prepared import Prepared
 from tunneld.questions import Answers, answer
 from tunneld.relay import DialledEnd, Relay, RelayError
@@ -87,6 +88,7 @@ class ServerRole(Role):
             admission=Admission(config.limits, host.reactor),
         )
         self._frontends = self._make_frontends(f"tunneld-{host.name}")
+        self._lifetimes = Lifetimes(config, self._conns, self._frontends.end_idle)
         self.agent_server = AgentServer(
             host.reactor,
             self._registry,
@@ -184,6 +186,7 @@ class ServerRole(Role):
             trio.open_nursery() as nursery,
         ):
             nursery.start_soon(self._hold.run)
+            nursery.start_soon(self._lifetimes.run)
             nursery.start_soon(self._tls.end_revoked, lambda: self._config.head_timeout)
             self._selfcheck.listeners = [
                 (address_of(sock), handler) for sock, handler in for_clients + for_agents
@@ -298,6 +301,7 @@ class ServerRole(Role):
         self._config = config
         self.policy.replace(config.policy)
         self._dialer.reconfigure(config)
+        self._lifetimes.reconfigure(config)
         self._frontends.reconfigure(config)
         self.agent_server.reconfigure(config)
         if self._websocket_server is not None:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
+from pathlib import Path
 
 import h2.errors
 import h2.settings
@@ -10,7 +11,7 @@ import trio
 
 from tests.tunneld.peers import H2Client, H2Stream, open_h2, open_tls, open_unix, receive_all
 from tests.tunneld.server.test_frontend import Full
-from tests.tunneld.tunnelworld import World
+from tests.tunneld.tunnelworld import World, open_world
 
 Settings = h2.settings.SettingCodes
 
@@ -213,3 +214,18 @@ async def test_breaking_the_protocol_ends_that_client_with_a_reason(world: World
         assert client.goaway.error_code == h2.errors.ErrorCodes.PROTOCOL_ERROR
         assert client.goaway.additional_data == b"PING on stream 1"
     await world.at_rest()
+
+
+async def test_a_client_without_connections_is_let_go_where_there_is_a_limit(
+    pki: Path, tmp_path: Path
+) -> None:
+    async with open_world(pki, tmp_path, server_options={"idle_timeout": 1.0}) as world:
+        port = await world.endpoint(echo)
+        async with open_h2(await open_tls(world.frontend, world.pki, "h2")) as client:
+            stream = await client.connect(f"127.0.0.1:{port}")
+            assert (await stream.response())[":status"] == "200"
+            stream.reset()
+            with trio.fail_after(10):
+                await client.closed.wait()
+            assert client.goaway is not None
+            assert not client.goaway.error_code
