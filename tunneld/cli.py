@@ -248,7 +248,10 @@ def _succeed(
     from tunneld.notify import Notifier
     from tunneld.takeover import Takeover
 
-    takeover = Takeover(descriptor)
+    try:
+        takeover = Takeover(descriptor)
+    except (ValueError, OSError) as exc:
+        raise click.UsageError(f"--takeover is what tunnelctl upgrade uses: {exc}") from exc
     order = takeover.order
     service |= {"takeover": takeover, "notifier": Notifier(order.notify, order.watchdog)}
 

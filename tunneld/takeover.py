@@ -68,12 +68,17 @@ class Takeover:
 
     Raises:
       ValueError: the first line is no `Order`.
+      OSError: the descriptor is no socket.
     """
 
     def __init__(self, descriptor: int) -> None:
         self._sock = socket.socket(fileno=descriptor)
         self._sock.set_inheritable(False)
-        self.order = msgspec.json.decode(self._read_line(), type=Order)
+        try:
+            self.order = msgspec.json.decode(self._read_line(), type=Order)
+        except (ValueError, RecursionError) as exc:
+            self._sock.close()
+            raise ValueError(f"no order of a daemon: {exc}") from exc
         self.gate = Gate(self._passed)
 
     def claim(self, registry: InheritedSockets = inherited) -> None:
@@ -98,8 +103,13 @@ class Takeover:
         way = msgspec.json.decode(line, type=Way) if line else Way({})
         self.gate.open({role: set(ids) for role, ids in way.agents.items()})
 
+    def close(self) -> None:
+        """Nothing more is said. Twice is harmless."""
+        self._sock.close()
+
     def _passed(self) -> None:
         self.tell({"state": "serving"})
+        self.close()
 
     def _read_line(self) -> bytes:
         line = bytearray()

@@ -17,16 +17,21 @@ from tests.tunneld.policies import OPEN_SERVER
 from tunneld import __version__
 from tunneld.config import Config, EchoConfig, Frontend, ServerConfig, TunnelListener, parse_roles
 from tunneld.control import ControlServer
-from tunneld.factories import Factories
 from tunneld.eventlog import EventLog
+from tunneld.factories import Factories
+from tunneld.health import Health
 from tunneld.labs import open_labs
 from tunneld.logbook import LINES, LogBook, record
 from tunneld.methods import Facts, Methods
 from tunneld.namespaces import way_into
+from tunneld.notify import Notifier
 from tunneld.reloader import Reloader
 from tunneld.roster import Roster
+from tunneld.scrape import Scrape
 from tunneld.socketfile import control_socket
 from tunneld.supervisor import Supervisor, open_supervisor
+from tunneld.upgrade import Belongings, Upgrade
+from tunneld.viewmethods import ViewMethods
 from tunneld.workplace import Premises
 
 TUNNEL = TunnelListener(listen="h:1", cert="c", key="k", client_ca="a")
@@ -45,6 +50,7 @@ class World:
         self.logs = logs
         self.script = script
         self.stopped = trio.Event()
+        self.events = EventLog()
 
     def log(self, event: str) -> None:
         self.logs.add("edge", record(time.time(), "info", event, [("n", 1)]))
@@ -68,7 +74,16 @@ async def world(tmp_path: Path, nursery: trio.Nursery) -> AsyncIterator[World]:
             world = World(path, supervisor, logs, script)
             facts = Facts(os.getpid(), path, tmp_path, 12.5)
             reloader = Reloader(supervisor, None, Config(), tmp_path)
-            methods = Methods(facts, supervisor, labs, logs, world.stopped.set, reloader, EventLog())
+            views = ViewMethods(
+                supervisor, world.events, Health(supervisor), Scrape(supervisor, lambda: 0)
+            )
+            belongings = Belongings(
+                path, sock, False, (), tmp_path, None, "", detached=False, notifier=Notifier()
+            )
+            upgrade = Upgrade(belongings, supervisor, world.stopped.set)
+            methods = Methods(
+                facts, supervisor, labs, logs, world.stopped.set, reloader, views, upgrade
+            )
             server = ControlServer(methods.table(), "test")
             async with trio.open_nursery() as serving:
                 listener = trio.SocketListener(trio.socket.from_stdlib_socket(sock))
@@ -175,8 +190,9 @@ async def test_a_stop_does_not_wait_for_who_follows(client: ControlClient, world
 
 
 async def test_agents_and_connections_are_listed(client: ControlClient) -> None:
-    agents = (await result(client, "agents"))["agents"]
-    assert agents == [{"id": "demo", "server": "edge"}, {"id": "demo", "server": "echo"}]
+    answer = await result(client, "agents")
+    agents = [{"id": "demo", "server": "echo"}, {"id": "demo", "server": "edge"}]
+    assert (answer["agents"], answer["total"], answer["next"]) == (agents, 2, None)
     assert (await result(client, "conns"))["conns"] == []
 
 

@@ -27,6 +27,7 @@ class FakeTunnel:
         usable: bool = True,
         draining: bool = False,
         agent_id: str = "a",
+        can_leave: bool = True,
     ) -> None:
         self.info = AgentInfo(agent_id)
         self.claims = Claims(parse_identifiers(identifiers))
@@ -35,6 +36,12 @@ class FakeTunnel:
         self.usable = usable
         self.draining = draining
         self.drained = 0
+        self.left = 0
+        self.can_leave = can_leave
+        self.peer = "1.2.3.4:5"
+
+    def leave(self) -> None:
+        self.left += 1
 
     def drain(self) -> None:
         self.drained += 1
@@ -108,6 +115,72 @@ def test_equally_loaded_agents_take_turns() -> None:
     first, second = FakeTunnel(), FakeTunnel()
     first.dials = 1
     assert choose("a", first, second) is second
+
+
+def test_only_permitted_agents_are_chosen() -> None:
+    registry = Registry(ALL, ServerTelemetry())
+    exact, other = FakeTunnel("host=a", agent_id="x"), FakeTunnel(agent_id="y", conns=9)
+    with registry.joined(cast(Tunnel, exact)), registry.joined(cast(Tunnel, other)):
+        chosen = registry.choose("a", lambda tunnel: tunnel.info.agent_id == "y")
+        assert chosen is cast(Tunnel, other)
+        with pytest.raises(DialError, match="none of those connected takes it"):
+            registry.choose("a", lambda tunnel: False)
+
+
+def test_one_that_may_not_take_the_unclaimed_is_not_asked_for_it() -> None:
+    bound = FakeTunnel("host=a")
+    bound.claims.takes_unclaimed = False
+    assert choose("a", bound) is bound
+    with pytest.raises(DialError):
+        choose("b", bound)
+
+
+def test_a_review_says_what_became_of_each() -> None:
+    registry = Registry(ALL, ServerTelemetry())
+    tunnels = [
+        FakeTunnel("host=a", agent_id="exact", conns=2),
+        FakeTunnel("host=b", agent_id="else"),
+        FakeTunnel(agent_id="stuck", usable=False),
+        FakeTunnel(agent_id="going", draining=True),
+        FakeTunnel(agent_id="denied"),
+    ]
+    with ExitStack() as stack:
+        for tunnel in tunnels:
+            stack.enter_context(registry.joined(cast(Tunnel, tunnel)))
+        why_not = {"denied": "by the policy"}
+        told = dict(registry.review("a", lambda each: why_not.get(each.info.agent_id, "")))
+    assert told == {
+        "destHost": "exact: fit, 2 connections; else: claims something else",
+        "defaultRoute": "no agent has a default route",
+        "default": "exact: fit, 2 connections; else: fit, 0 connections;"
+        " stuck: its tunnel takes no dials now; going: fit, draining, 0 connections;"
+        " denied: by the policy",
+    }
+
+
+async def test_agents_are_sent_away_as_far_as_they_understand_it() -> None:
+    registry = Registry(ALL, ServerTelemetry())
+    able, unable = FakeTunnel(agent_id="x"), FakeTunnel(agent_id="y", can_leave=False)
+    with registry.joined(cast(Tunnel, able)), registry.joined(cast(Tunnel, unable)):
+        assert registry.leave() == {"x"}
+    assert (able.left, unable.left) == (1, 0)
+
+
+async def test_agents_can_be_waited_for(nursery: trio.Nursery) -> None:
+    registry = Registry(ALL, ServerTelemetry())
+    there = trio.Event()
+
+    async def wait() -> None:
+        await registry.wait_for({"x", "y"})
+        there.set()
+
+    nursery.start_soon(wait)
+    with registry.joined(cast(Tunnel, FakeTunnel(agent_id="x"))):
+        await wait_all_tasks_blocked()
+        assert not there.is_set()
+        with registry.joined(cast(Tunnel, FakeTunnel(agent_id="y"))):
+            await wait_all_tasks_blocked()
+            assert there.is_set()
 
 
 def test_readiness_is_told_by_strategy() -> None:
