@@ -41,6 +41,7 @@ _COMMANDS = {
     "role": "ctl.cmd_role",
     "secrets": "ctl.cmd_secrets",
     "status": "ctl.cmd_status",
+    "top": "ctl.cmd_top",
     "trace": "ctl.cmd_trace",
     "upgrade": "ctl.cmd_upgrade",
 }

@@ -21,7 +21,7 @@ TIMEOUT = 30.0
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_FILTERS = {
+FILTERS = {
     "role": "Only those of this role.",
     "agent": "Only those of this agent.",
     "client": "Only those of this client: an identity, its name, or an address.",
@@ -51,7 +51,7 @@ def list_options(
             "--sort", type=click.Choice(list(sorts)), default="age", show_default=True, help=_SORT
         )(command)
         for name in reversed(filters):
-            command = click.option(f"--{name}", metavar="PATTERN", default="", help=_FILTERS[name])(
+            command = click.option(f"--{name}", metavar="PATTERN", default="", help=FILTERS[name])(
                 command
             )
         return command
@@ -65,7 +65,7 @@ _SORT = "What to order by; numbers have the largest first."
 
 def wanted(options: dict[str, Any]) -> Wanted:
     """Out of what `list_options` gave."""
-    filters = {name: options[name] for name in _FILTERS if options.get(name)}
+    filters = {name: options[name] for name in FILTERS if options.get(name)}
     return Wanted(filters, options["sort"], options["reverse"], options["everything"])
 
 
