@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tunneld import secretsfile
+from tunneld.config import ServerConfig
 from tunneld.configfile import ConfigError, load_roles
 from tunneld.secret import of_token
 
@@ -114,6 +115,24 @@ def test_mistakes_in_a_forward_are_found(
 ) -> None:
     (found,) = check({"plain": True}, forwards=[FORWARD | forward])
     assert found.startswith(f"role[0].forwards[0].{problem}")
+
+
+def test_file_names_start_at_the_base(pki: Path) -> None:
+    secrets = pki / "secrets"
+    if not secrets.exists():
+        secretsfile.add(secrets, of_token("home", "t1"))
+    table = {
+        "kind": "server",
+        "name": "edge",
+        "policy": {"open": True},
+        "frontends": [{"listen": "unix:front.sock", "secrets": "secrets"}],
+        "tunnel": TUNNEL | {"secrets": "secrets"},
+        "forwards": [FORWARD | {"listen": "unix:forward.sock"}],
+    }
+    (role,) = load_roles([table], pki, source="test", at="role")
+    assert isinstance(role, ServerConfig)
+    assert role.frontends[0].secrets == role.tunnel.secrets == str(secrets)
+    assert role.forwards[0].listen == f"unix:{pki}/forward.sock"
 
 
 def test_forwards_have_names_and_addresses_of_their_own(check: Check) -> None:

@@ -69,6 +69,12 @@ class Visitor:
         """Whether it is yet to show who it is."""
         return self._verifier is not None
 
+    @property
+    def _source(self) -> str:
+        """Whose guesses are counted together; each user of this host has their own."""
+        sock = self.transport.sock
+        return self.caller.name if sock.family == socket.AF_UNIX else source_of(sock)
+
     async def identify(self, credentials: Credentials | None) -> Caller:
         """Who it is, by what it shows with a request. A client that is known may show anything.
 
@@ -81,5 +87,5 @@ class Visitor:
             raise UnauthorizedError(
                 "this proxy wants to know who you are: give proxy-authorization"
             )
-        name = await self._verifier.verify(credentials, source_of(self.transport.sock))
+        name = await self._verifier.verify(credentials, self._source)
         return Caller(f"secret:{name}", self.caller.address)
