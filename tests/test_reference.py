@@ -20,6 +20,7 @@ from frames.packet import PacketType
 from tests.docpages import ROOT, read, tables_of
 from tunneld import (
     config,
+    configdiff,
     control,
     dialing,
     dialmethods,
@@ -103,6 +104,20 @@ def test_the_configuration_reference_has_every_key(title: str) -> None:
     assert [row[2] for row in rows] == [default_of(field) for field in fields]
     for row, field in zip(rows, fields, strict=True):
         assert row[1] in type_words(field.type), row
+
+
+def test_the_reference_says_what_takes_a_restart() -> None:
+    rows = {row[0]: row[1] for row in tables_of(CONFIGURATION)["What a reload does"]}
+    for name in ("server", "agent"):
+        kind = config.KINDS[name]
+        live = configdiff.LIVE[kind]
+        fields = [each for each in msgspec.structs.fields(kind) if each.name not in live]
+        built_in = {each.encode_name for each in fields} - {"name"}
+        assert set(re.findall(r"`([a-z-]+)`", f"`{rows[name]}`")) == built_in
+    text = read(CONFIGURATION)
+    for dotted in configdiff.LIVE[config.ServerConfig]:
+        _table, _, key = dotted.partition(".")
+        assert not key or f"`{key.replace('_', '-')}`" in text[text.index("Of `frontends`, `tun") :]
 
 
 def test_the_kinds_of_failed_dials_are_in_the_reference() -> None:
