@@ -1,6 +1,8 @@
 """The tunnel protocol as docs/reference/tunnel-protocol.md says it: another server and another
 agent, written from that page with the `h2` library alone, against ours."""
 
+import hashlib
+import hmac
 import json
 import ssl
 from collections import defaultdict
@@ -15,12 +17,13 @@ import pytest
 import trio
 
 from tests.tunneld.policies import OPEN_AGENT, OPEN_SERVER
-from tunneld import client
+from tunneld import client, secretsfile
 from tunneld.agent.role import AgentRole
 from tunneld.config import AgentConfig, Frontend, ServerConfig, TunnelListener
 from tunneld.pki import Pki
 from tunneld.reactor import Reactor
 from tunneld.role import Host, Role, RoleState
+from tunneld.secret import of_token
 from tunneld.server.role import ServerRole
 from tunneld.transport.base import abort_socket
 
@@ -153,8 +156,11 @@ async def running(role: Role, reactor: Reactor) -> AsyncIterator[list[str]]:
 
 
 @asynccontextmanager
-async def other_server(pki: Path, tmp_path: Path) -> AsyncIterator[tuple[Peer, Host]]:
+async def other_server(
+    pki: Path, tmp_path: Path, token: str = ""
+) -> AsyncIterator[tuple[Peer, Host]]:
     """Ours is the agent; it has dialled, and the tunnel stands."""
+    (tmp_path / "token").write_text(token)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pki / "agent/server.crt", pki / "agent/server.key")
     context.load_verify_locations(pki / "agent/ca.crt")
@@ -170,6 +176,7 @@ async def other_server(pki: Path, tmp_path: Path) -> AsyncIterator[tuple[Peer, H
         cert=str(pki / "agent/agent.crt"),
         key=str(pki / "agent/agent.key"),
         ca=str(pki / "agent/ca.crt"),
+        token_path=str(tmp_path / "token") if token else "",
     )
     reactor = Reactor()
     host = host_of("agent", tmp_path, reactor)
@@ -212,10 +219,12 @@ async def echo(stream: trio.SocketStream) -> None:
     await stream.send_eof()
 
 
-async def greet(server: Peer) -> int:
+async def greet(server: Peer, challenge: str | None = None) -> int:
     """Ask the agent who it is; returns the number of the stream."""
     who = [(":method", "GET"), (":scheme", "https"), (":authority", "agent"), (":path", WHO)]
     about = [("tunneld-server-id", "other"), ("tunneld-server-count", "1")]
+    if challenge is not None:
+        about.append(("tunneld-challenge", challenge))
     number = await server.request(who + about, end=True)
     await server.until(lambda: number in server.ended)
     return number
@@ -229,6 +238,35 @@ async def test_our_agent_says_who_it_is(pki: Path, tmp_path: Path) -> None:
     assert answer["agent-id"] == "home"
     assert answer["identifiers"] == "default-route=true"
     assert answer["capabilities"] == ["connect", "rules", "leave"]
+
+
+def prove(token: str, challenge: str, agent_id: str) -> str:
+    """Section 3.1."""
+    client_key = hmac.digest(token.encode(), b"tunneld token", "sha256")
+    stored = hashlib.sha256(client_key).digest()
+    key_id = hashlib.sha256(b"tunneld key id" + stored).hexdigest()[:16]
+    mask = hmac.digest(stored, bytes.fromhex(challenge) + b"\0" + agent_id.encode(), "sha256")
+    proof = bytes(a ^ b for a, b in zip(client_key, mask, strict=True))
+    return f"Proof {key_id} {proof.hex()}"
+
+
+@pytest.mark.parametrize(
+    ("challenge", "authorization"),
+    [
+        (None, "Bearer tnl_home"),
+        ("ab" * 32, prove("tnl_home", "ab" * 32, "home")),
+        ("", ""),
+        ("AB" * 32, ""),
+        ("ab" * 31 + "a", ""),
+    ],
+)
+async def test_our_agent_proves_its_token_where_it_is_challenged(
+    pki: Path, tmp_path: Path, challenge: str | None, authorization: str
+) -> None:
+    async with other_server(pki, tmp_path, "tnl_home") as (server, _):
+        number = await greet(server, challenge)
+        answer = json.loads(server.body[number])
+    assert answer["authorization"] == authorization
 
 
 async def test_our_agent_carries_a_connection_with_half_close(pki: Path, tmp_path: Path) -> None:
@@ -306,7 +344,9 @@ async def test_our_agent_drains(pki: Path, tmp_path: Path) -> None:
 
 
 class OtherAgent(Peer):
-    """Echoes what is dialled on port 7; knows no other name or port."""
+    """Echoes what is dialled on port 7; knows no other name or port. May have a token."""
+
+    token = ""
 
     async def take(self, event: h2.events.Event) -> None:
         await super().take(event)
@@ -319,7 +359,10 @@ class OtherAgent(Peer):
 
     def answer(self, number: int, head: dict[str, str]) -> None:
         if head.get(":path") == WHO:
-            body = json.dumps({"agent-id": "home", "later": "versions may add"}).encode()
+            about = {"agent-id": "home", "later": "versions may add"}
+            if self.token:
+                about["authorization"] = prove(self.token, head["tunneld-challenge"], "home")
+            body = json.dumps(about).encode()
             self.h2.send_headers(number, [(":status", "200")])
             self.h2.send_data(number, body, end_stream=True)
         elif head[":authority"].endswith(":7"):
@@ -331,13 +374,16 @@ class OtherAgent(Peer):
 
 
 @asynccontextmanager
-async def other_agent(pki: Path, tmp_path: Path) -> AsyncIterator[client.Client]:
-    """Ours are server and client."""
+async def other_agent(pki: Path, tmp_path: Path, token: str = "") -> AsyncIterator[client.Client]:
+    """Ours are server and client. The agent has a token, or a certificate."""
+    secrets = tmp_path / "secrets"
+    secretsfile.add(secrets, of_token("home", "tnl_home"))
     tunnel = TunnelListener(
         listen="127.0.0.1:0",
         cert=str(pki / "agent/server.crt"),
         key=str(pki / "agent/server.key"),
-        client_ca=str(pki / "agent/ca.crt"),
+        client_ca="" if token else str(pki / "agent/ca.crt"),
+        secrets=str(secrets) if token else "",
     )
     frontend = Frontend(listen=f"unix:{tmp_path}/front")
     reactor = Reactor()
@@ -346,7 +392,8 @@ async def other_agent(pki: Path, tmp_path: Path) -> AsyncIterator[client.Client]
         ServerConfig(policy=OPEN_SERVER, name="server", frontends=(frontend,), tunnel=tunnel), host
     )
     context = ssl.create_default_context(cafile=pki / "agent/ca.crt")
-    context.load_cert_chain(pki / "agent/agent.crt", pki / "agent/agent.key")
+    if not token:
+        context.load_cert_chain(pki / "agent/agent.crt", pki / "agent/agent.key")
     context.set_alpn_protocols(["rh2"])
     async with running(role, reactor) as (_, address):
         port = int(address.rpartition(":")[2])
@@ -354,7 +401,9 @@ async def other_agent(pki: Path, tmp_path: Path) -> AsyncIterator[client.Client]
         name = "127.0.0.1"
         stream = trio.SSLStream(tcp, context, server_hostname=name, https_compatible=True)
         await stream.do_handshake()
-        async with served(OtherAgent(stream, is_server=False)):
+        agent = OtherAgent(stream, is_server=False)
+        agent.token = token
+        async with served(agent):
             with trio.fail_after(20):
                 while not role.agents():  # noqa: ASYNC110 - nothing tells us
                     await trio.sleep(0.01)
@@ -362,8 +411,11 @@ async def other_agent(pki: Path, tmp_path: Path) -> AsyncIterator[client.Client]
                 yield clients
 
 
-async def test_our_server_dials_through_another_agent(pki: Path, tmp_path: Path) -> None:
-    async with other_agent(pki, tmp_path) as clients:
+@pytest.mark.parametrize("token", ["", "tnl_home"])
+async def test_our_server_dials_through_another_agent(
+    pki: Path, tmp_path: Path, token: str
+) -> None:
+    async with other_agent(pki, tmp_path, token) as clients:
         stream = await clients.dial("anywhere", 7)
         await stream.send_all(b"hello")
         await stream.send_eof()

@@ -14,6 +14,14 @@ def test_it_survives_the_wire() -> None:
     assert (info.version, info.capabilities) == (__version__, ("connect",))
 
 
+def test_a_challenge_is_answered_by_a_proof_and_never_by_the_token() -> None:
+    info = AgentInfo(agent_id="home", authorization="Bearer tnl_home")
+    assert info.answering(b"ab" * 32).authorization.startswith("Proof ")
+    for odd in (b"", b"ab", b"AB" * 32, b"a" * 65, b"zz" * 32, b"ab" * 1000):
+        assert info.answering(odd).authorization == ""
+    assert AgentInfo(agent_id="home").answering(b"ab" * 32).authorization == ""
+
+
 def test_members_of_later_versions_are_ignored() -> None:
     assert AgentInfo.decode(b'{"agent-id": "home", "moods": ["good"]}').agent_id == "home"
 
