@@ -11,7 +11,7 @@ from tunneld.agentinfo import AgentInfo, AgentInfoError
 def test_it_survives_the_wire() -> None:
     info = AgentInfo(agent_id="home", identifiers="host=a.example&cidr=10.0.0.0/8")
     assert AgentInfo.decode(info.encode()) == info
-    assert (info.version, info.capabilities) == (__version__, ("connect",))
+    assert (info.version, info.capabilities) == (__version__, ("connect", "rules", "leave"))
 
 
 def test_a_challenge_is_answered_by_a_proof_and_never_by_the_token() -> None:
