@@ -21,7 +21,7 @@ from tunneld.session import SessionError
 from tunneld.tlscontext import client_context
 from tunneld.transport.base import Transport, tune_tunnel
 from tunneld.transport.plain import PlainTransport
-from tunneld.transport.pump import last_words, pump, socket_pair
+from tunneld.transport.pump import last_words, pump, socket_pair, tune_carrier
 from tunneld.transport.stream import TransportStream, connect_tcp, handshake
 from tunneld.transport.tls import TlsTransport
 
@@ -97,6 +97,7 @@ class Dialout:
                 stream.abort()
                 raise
         if proxy.scheme == "https":
+            tune_carrier(sock)
             ours, sock = socket_pair()
             pumps.start_soon(_carry, stream, ours)
         else:
@@ -107,6 +108,7 @@ class Dialout:
         # Few agents need it, and it brings wsproto.
         from tunneld.agent.websocket import open_websocket
 
+        tune_carrier(sock)
         transport: Transport = PlainTransport(sock)
         if self._server.scheme == "wss":
             ca, address = self._config.websocket_ca, self._server.address

@@ -21,8 +21,8 @@ from tunneld.server.agents import AgentServer
 from tunneld.server.forwarded import client_address
 from tunneld.server.servertls import Current
 from tunneld.server.upgrade import RefusedError, parse_upgrade
-from tunneld.transport.base import tune_tunnel
 from tunneld.transport.plain import PlainTransport
+from tunneld.transport.pump import tune_carrier
 from tunneld.transport.stream import TransportStream, handshake, linger
 from tunneld.transport.tls import TlsTransport
 from tunneld.transport.websocket import (
@@ -77,7 +77,7 @@ class WebsocketServer:
         """
         peer = peer_of(sock)
         try:
-            tune_tunnel(sock)
+            tune_carrier(sock)
             async with trio.open_nursery() as pumps:
                 await self._serve(pumps, outer, inner, sock, peer)
         except Exception:  # a bug: it ends this connection alone

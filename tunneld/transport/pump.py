@@ -12,11 +12,16 @@ from typing import Protocol
 
 import trio
 
+from tunneld.transport.base import tune_tunnel
 from tunneld.transport.plain import PlainTransport
 from tunneld.transport.stream import TransportStream
 
 CHUNK = 64 * 1024
 """Octets read at once, of either side."""
+AHEAD = 32 * 1024
+"""Octets that the kernel holds unsent of a carrier's TCP connection. By itself it takes megabytes,
+and all that comes later, a PING of the session among it, waits behind them: see
+`tunneld.lookahead`, which sees no more of the link than the pair, 200 KiB, from behind a pump."""
 GRACE = 2.0
 """Seconds for our last words to leave, and for the peer's answer to our end."""
 
@@ -44,9 +49,16 @@ class Carrier(Protocol):
 def socket_pair() -> tuple[socket.socket, socket.socket]:
     """Two connected non-blocking ends."""
     ours, theirs = socket.socketpair()
-    ours.setblocking(False)
-    theirs.setblocking(False)
+    for sock in (ours, theirs):
+        sock.setblocking(False)
     return ours, theirs
+
+
+def tune_carrier(sock: socket.socket) -> None:
+    """More options for the TCP socket of a tunnel that a pump feeds; harmless on others."""
+    tune_tunnel(sock)
+    if sock.family in (socket.AF_INET, socket.AF_INET6):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, AHEAD)
 
 
 async def pump(carrier: Carrier, sock: socket.socket) -> str | None:
