@@ -8,7 +8,6 @@ from structlog.testing import capture_logs
 from trio.testing import MockClock
 
 from tunneld.expiry import expiring, watch_expiry
-from tunneld.expirymetric import expiry_metric
 
 DAY = 86400.0
 NOW = 1_800_000_000.0
@@ -35,17 +34,6 @@ def test_certificates_are_told_of_30_days_ahead_and_lists_7() -> None:
         row("ca", 29, "ca"),
     ]
     assert [each["file"] for each in expiring(rows, NOW)] == ["late", "old", "near", "ca"]
-
-
-def test_the_gauge_has_what_expires_first_of_each_file() -> None:
-    rows = [row("a", 2), row("a", 1), row("b", -1, "crl")]
-    metric = expiry_metric(rows, NOW)
-    assert metric.name == "tunneld_certificate_expiry_seconds"
-    assert {(s.labels["file"], s.labels["kind"], s.value) for s in metric.samples} == {
-        ("a", "cert", DAY),
-        ("b", "crl", -DAY),
-    }
-    assert metric.samples[0].labels["role"] == "edge"
 
 
 async def test_warnings_come_at_the_start_and_get_louder(autojump_clock: MockClock) -> None:
