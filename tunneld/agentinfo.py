@@ -71,7 +71,7 @@ class AgentInfo(msgspec.Struct, frozen=True, rename="kebab"):
         try:
             info = msgspec.json.decode(body, type=cls)
             parse_foreign_identifiers(info.identifiers)
-        except (msgspec.DecodeError, ValueError) as exc:
+        except (msgspec.DecodeError, ValueError, RecursionError) as exc:
             raise AgentInfoError(f"unusable answer of the agent: {exc}") from exc
         if not info.agent_id or len(info.agent_id) > 253:
             raise AgentInfoError("agent id must have 1 to 253 characters")

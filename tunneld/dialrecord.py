@@ -138,7 +138,7 @@ def read_steps(text: str) -> list[tuple[float, str, str]]:
     try:
         steps = json.loads(text)
         return [(float(ms), str(name)[:40], str(words)[:1000]) for ms, name, words in steps]
-    except (ValueError, TypeError, RecursionError):
+    except (ValueError, TypeError, OverflowError, RecursionError):
         return [(0.0, "trace", "the agent sent steps that cannot be read")]
 
 

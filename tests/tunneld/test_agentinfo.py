@@ -35,6 +35,7 @@ def test_members_of_later_versions_are_ignored() -> None:
         (b'{"agent-id": "' + b"x" * 254 + b'"}', "agent id must have 1 to 253 characters"),
         (b'{"agent-id": "a", "identifiers": "host=%zz"}', "fail to parse url encoded string"),
         (b'{"agent-id": "\xff"}', "unusable answer of the agent: "),
+        (b'{"agent-id": "a", "x": ' + b"[" * 60_000, "maximum recursion depth exceeded"),
     ],
 )
 def test_what_is_no_answer_is_said(body: bytes, text: str) -> None:

@@ -65,7 +65,10 @@ def test_steps_travel_within_a_limit() -> None:
     assert steps[1][1:] == ("connect", "attempt 0 ü")
 
 
-@pytest.mark.parametrize("text", ["", "{}x", "[[1]]", '[["a","b","c"]]', "[1]", "[" * 100_000])
+@pytest.mark.parametrize(
+    "text",
+    ["", "{}x", "[[1]]", '[["a","b","c"]]', "[1]", "[" * 100_000, f'[[{"9" * 400},"",""]]'],
+)
 def test_steps_that_cannot_be_read_are_one_that_says_so(text: str) -> None:
     assert read_steps(text) == [(0.0, "trace", "the agent sent steps that cannot be read")]
 

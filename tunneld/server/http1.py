@@ -33,7 +33,6 @@ _UPSTREAM = {
 _END = re.compile(rb"\n\r?\n")
 """As h11 has it: lines may end with LF alone (RFC 9112 section 2.2)."""
 _LINE = re.compile(rb"[\x20-\x7e]*\r?")
-_ODD_PORT = re.compile(r":[^\]:]*[^\]:0-9][^\]:]*\Z")
 _HOST = re.compile(rb"\nhost[ \t]*:", re.IGNORECASE)
 
 
@@ -114,11 +113,17 @@ def parse_head(octets: bytes) -> Head:
         target = target.rpartition("@")[2]
         if target.startswith("/"):
             target = headers[b"host"].decode("latin-1")
-        if _ODD_PORT.search(target):
+        if _has_odd_port(target):
             raise bad("the port is not a number")
     close = b"close" in headers.get(b"connection", b"").lower() or event.http_version < b"1.1"
     has_body = b"content-length" in headers or b"transfer-encoding" in headers
     return Head(event.method, target, keep_alive=not close and not has_body, headers=headers)
+
+
+def _has_odd_port(target: str) -> bool:
+    """Whether what stands behind the last colon, outside brackets, is not a number."""
+    _, colon, port = target.rpartition(":")
+    return bool(colon) and "]" not in port and bool(port.strip("0123456789"))
 
 
 def reply(

@@ -119,6 +119,12 @@ def test_heads_are_parsed_as_konnectivity_does(head: bytes, expected: Head | Non
         assert parse_head(head) == expected
 
 
+def test_a_port_of_many_octets_is_looked_at_once() -> None:
+    """A regular expression that tried each of its ends took ten seconds for this."""
+    target = b":" + b"a" * (MAX_HEAD - 100) + b"]"
+    assert parse_head(b"CONNECT " + target + b" HTTP/1.1\r\n\r\n").target == target.decode()
+
+
 def test_the_reply_to_a_dial_that_stands_is_konnectivitys() -> None:
     assert ESTABLISHED == b"HTTP/1.1 200 Connection Established\r\n\r\n"
 
