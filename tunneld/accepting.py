@@ -10,7 +10,7 @@ import structlog
 import trio
 
 from ctl.address import Address
-from tunneld.events import Event, emit
+from tunneld.descriptors import descriptors
 from tunneld.inherited import SYSTEMD, UNIX, LentListener, inherited
 from tunneld.listening import claim_listeners, listen_error, parse_listen
 from tunneld.openlisteners import open_listeners
@@ -188,7 +188,6 @@ async def accept_each(
     """
     # Of those who share a listener whoever is idle shall have the next connection.
     at_once = 1 if isinstance(listener, SharedListener) else _ACCEPTS_PER_WAKE
-    exhausted = False
     while True:
         await trio.lowlevel.wait_readable(listener)
         for _ in range(at_once):
@@ -201,14 +200,14 @@ async def accept_each(
                     continue
                 if exc.errno not in _EXHAUSTED:
                     raise
-                if not exhausted:
-                    exhausted = True
-                    text = "cannot accept connections"
-                    emit(Event.OUT_OF_DESCRIPTORS, text, error=exc.strerror)
+                descriptors.note(f"cannot accept connections: {exc.strerror}")
                 await trio.sleep(_PAUSE)
                 break
-            exhausted = False
+            number = sock.fileno()
             _hand_on(sock, handler, connections)
+            if number >= descriptors.usable:
+                await descriptors.wait_for_some()
+                break
 
 
 def accept_rest(

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 import trio
 
 from tunneld.addresses import IpAddress
+from tunneld.descriptors import descriptors
 from tunneld.dialing import (
     BAD_ADDRESS,
     FAILED,
@@ -28,6 +29,7 @@ from tunneld.dialing import (
 from tunneld.dialrecord import DialRecord
 from tunneld.transport.base import tune
 
+_US = "this agent"
 _STAGGER = 0.25
 """Seconds one address gets before the next is tried beside it (RFC 8305 section 5)."""
 
@@ -85,10 +87,16 @@ async def connect(
             if record is not None:
                 record.step("resolve", "{}", _Addresses(infos))
             infos = _allowed(infos, network, why_not, record)
-            return await _first_of(infos, network, record)
+            sock = await _first_of(infos, network, record)
     except trio.TooSlowError:
         text = f"dial {network} {join_authority(host, port)}: i/o timeout"
         raise DialError(TIMEOUT, text) from None
+    try:
+        descriptors.check(sock, _US)
+    except DialError:
+        sock.close()
+        raise
+    return sock
 
 
 def address_to(sock: socket.socket) -> str:
@@ -112,10 +120,16 @@ async def _resolve(host: str, port: int, network: str) -> Sequence[_Info]:
         look_up = partial(look_up, flags=socket.AI_ADDRCONFIG)
         return await trio.to_thread.run_sync(look_up, abandon_on_cancel=True, limiter=_lookups)
     except socket.gaierror as exc:
+        if descriptors.are_short:  # which the resolver does not tell
+            raise descriptors.shortage(_US) from exc
         kind, why = UNKNOWN_NAME, "no such host"
         if exc.errno == socket.EAI_AGAIN:
             kind, why = NAME_TIMEOUT, "server misbehaving (no name server answered)"
         raise DialError(kind, f"dial {network}: lookup {host}: {why}") from exc
+    except OSError as exc:
+        descriptors.note(exc.strerror or str(exc))
+        text = f"dial {network}: lookup {host}: {exc.strerror or exc}"
+        raise DialError(_KINDS.get(exc.errno or 0, FAILED), text) from exc
     except UnicodeError as exc:
         raise DialError(UNKNOWN_NAME, f"dial {network}: lookup {host}: no such host") from exc
 
@@ -234,4 +248,6 @@ def _error(network: str, where: tuple[Any, ...], exc: OSError) -> DialError:
     kind: Kind = _KINDS.get(exc.errno or 0, FAILED)
     address = join_authority(where[0], where[1])
     why = exc.strerror or str(exc)
+    if kind is OVERLOADED:
+        descriptors.note(why)
     return DialError(kind, f"dial {network} {address}: connect: {why[:1].lower()}{why[1:]}")

@@ -54,7 +54,9 @@ class ClientDials:
                 first = preamble(conn) if preamble is not None else b""
                 await self._carry(stream, end, conn, established, first)
 
-            await self._dialer.connect(caller, address, carry, agent=agent, entry=entry)
+            await self._dialer.connect(
+                caller, address, carry, agent=agent, entry=entry, sock=stream.transport.sock
+            )
 
     async def _carry(
         self, stream: TransportStream, end: DialledEnd, conn: Conn, established: bytes, first: bytes

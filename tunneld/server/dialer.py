@@ -1,6 +1,7 @@
 """Dials of a server: which agent, through its tunnel, and the connection on the list meanwhile."""
 
 import math
+import socket
 import time
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
@@ -11,6 +12,7 @@ import trio
 from tunneld.caller import Caller
 from tunneld.config import ServerConfig
 from tunneld.conns import Conn, Conns
+from tunneld.descriptors import descriptors
 from tunneld.dialing import AGENT_TIMEOUT, NO_AGENT, TUNNEL_LOST, DialError
 from tunneld.dialrecord import DialRecord, DialRecords
 from tunneld.events import Event, emit
@@ -89,6 +91,7 @@ class Dialer:
         entry: str = "",
         agent: str | None = None,
         record: DialRecord | None = None,
+        sock: socket.socket | None = None,
     ) -> None:
         """Dial ``host:port`` and have ``carry`` carry the connection.
 
@@ -96,6 +99,7 @@ class Dialer:
           entry: what the client speaks, for traces.
           agent: id of the only agent that may take it.
           record: to note in what is done, for who wants to read it.
+          sock: the client's, if it has one for this connection alone.
         Raises:
           DialError: the endpoint could not be reached; ``carry`` was not called.
         """
@@ -104,6 +108,8 @@ class Dialer:
         try:
             with self._conns.listed(caller, address, dial=record.id) as conn, Visit() as visit:
                 self._admission.admit(caller, visit)
+                if sock is not None:
+                    descriptors.check(sock, "this server")
                 await self._connect(record, conn, visit, carry, protocol, agent)
         except DialError as exc:
             self._failed(record, exc)

@@ -352,7 +352,7 @@ class ServerRole(Role):
 
         try:
             await self._dialer.connect(
-                CONTROL, join_authority(host, port), carry, entry="the control socket"
+                CONTROL, join_authority(host, port), carry, entry="the control socket", sock=sock
             )
         except DialError as exc:
             raise exc.to_control() from exc
