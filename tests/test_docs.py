@@ -170,7 +170,7 @@ def test_toml_examples_load(block: Block, pki: Path) -> None:
             link.symlink_to(pki / folder)
     file = pki.parent / "example.toml"
     file.write_text(text)
-    assert load_config(file).role
+    assert load_config(file).role or "[[role]]" not in text
 
 
 @pytest.mark.parametrize("block", in_language("python"))

@@ -1,6 +1,7 @@
 """The tables of docs/reference say what the code does."""
 
 import ast
+import json
 import re
 from pathlib import Path
 from types import UnionType
@@ -33,6 +34,10 @@ from tunneld import (
     viewmethods,
 )
 from tunneld.agent.link import PATIENCE
+from tunneld.audit import line_of
+from tunneld.caller import Caller
+from tunneld.conns import Conn
+from tunneld.events import Event
 from tunneld.exposition import Family
 from tunneld.metrics import make_registry
 from tunneld.pings import ACK_TIMEOUT
@@ -41,11 +46,14 @@ from tunneld.session import window_budget
 from tunneld.telemetry import AgentTelemetry, ServerTelemetry
 
 EXIT_PAGE = ROOT / "docs/reference/exit-codes.md"
+ANYBODY = Caller("anonymous")
 CONFIGURATION = ROOT / "docs/reference/configuration.md"
 PROXY_PROGRAMS = ROOT / "docs/reference/proxy-programs.md"
 KONNECTIVITY = ROOT / "docs/reference/konnectivity.md"
 TABLES: dict[str, type[msgspec.Struct]] = {
     **{f'kind = "{kind}"': struct for kind, struct in config.KINDS.items()},
+    "log": config.LogConfig,
+    "admin": config.AdminConfig,
     "frontends": config.Frontend,
     "tunnel": config.TunnelListener,
     "forwards": config.Forward,
@@ -201,6 +209,31 @@ def test_the_catalogue_has_each_kind_of_failed_dial_as_servers_reply_to_it() -> 
 def test_exit_codes_are_in_the_reference() -> None:
     (rows,) = (rows for rows in tables_of(EXIT_PAGE).values() if rows)
     assert {int(row[0]) for row in rows} == {0, 1, INTERRUPTED, *EXIT_CODES.values()}
+
+
+def test_every_event_is_in_the_reference() -> None:
+    (rows,) = (rows for rows in tables_of(ROOT / "docs/reference/events.md").values() if rows)
+    assert [row[0] for row in rows] == [str(event) for event in Event]
+
+
+async def test_every_member_of_the_audit_is_in_the_reference() -> None:
+    tables = tables_of(ROOT / "docs/reference/audit.md")
+    documented = [row[0] for rows in tables.values() for row in rows]
+    line = json.loads(line_of(Conn(ANYBODY, "db:5432", "home"), "edge", "server"))
+    assert documented[: len(line)] == list(line)
+    endings = ["closed", "reset", "failed", "killed", "cancelled", "error"]
+    assert documented[len(line) :] == endings
+
+
+def test_every_metric_of_the_daemon_is_in_the_reference() -> None:
+    rows = tables_of(ROOT / "docs/reference/metrics.md")["Metrics of the daemon"]
+    documented = {(row[0], row[1]) for row in rows}
+    found: set[tuple[str, str]] = set()
+    for file in ("rolemetrics", "scrape", "audit", "server/servermetrics", "agent/linkcheck"):
+        source = (ROOT / f"tunneld/{file}.py").read_text("utf-8")
+        made = r'metric\(\s*"(tunneld_\w+)",\s*"(\w+)"'
+        found |= set(re.findall(made, source))
+    assert documented == found
 
 
 def test_every_control_method_is_in_the_reference() -> None:
