@@ -32,6 +32,7 @@ class Access:
         self.files: dict[str, SecretsFile] = {}
         """By the name that the configuration has for them."""
         self._verifiers: dict[str, Verifier] = {}
+        self._gates: list[Gate] = []
         self._guard = Guard()
 
     def load(self, config: ServerConfig) -> None:
@@ -40,37 +41,48 @@ class Access:
         Raises:
           RoleError: one cannot be used.
         """
-        try:
-            for _, name in _named(config):
-                self.files[name] = self.files.get(name) or SecretsFile(Path(self._path(name)))
-        except SecretsError as exc:
-            raise RoleError(str(exc)) from exc
+        self.prepare(config).commit()
+        self._gates = [Gate(each, self._verifier(each)) for each in config.frontends]
 
     def prepare(self, config: ServerConfig) -> Prepared:
-        """Read what has changed in the files.
+        """Read what is new, and what has changed in the files.
 
         Raises:
           RoleError: one cannot be used.
         """
         changes: list[FileChange] = []
         commits: list[Callable[[], None]] = []
-        for field, name in _named(config):
-            if (file := self.files.get(name)) is None:
-                continue
-            try:
-                found = file.read()
-            except SecretsError as exc:
-                raise RoleError(str(exc)) from exc
-            before = {each.name: each for each in file.secrets()}
-            if found != before:
-                changes.append(FileChange(field, *_difference(before, found)))
-                commits.append(partial(file.take, found))
+        files: dict[str, SecretsFile] = {}
+        try:
+            for field, name in _named(config):
+                file = self.files.get(name)
+                files[name] = file or SecretsFile(Path(self._path(name)))
+                if file is None:
+                    continue
+                before, found = {each.name: each for each in file.secrets()}, file.read()
+                if found != before:
+                    changes.append(FileChange(field, *_difference(before, found)))
+                    commits.append(partial(file.take, found))
+        except SecretsError as exc:
+            raise RoleError(str(exc)) from exc
 
         def commit() -> None:
             for each in commits:
                 each()
+            self.files = files
+            for gate, frontend in zip(self._gates, config.frontends, strict=False):
+                gate.reconfigure(frontend, self._verifier(frontend))
 
         return Prepared(changes, commit)
+
+    def _verifier(self, frontend: Frontend) -> Verifier | None:
+        file = self.get(frontend.secrets)
+        if file is None:
+            return None
+        known = self._verifiers.get(frontend.secrets)
+        if known is None or known.file is not file:
+            known = self._verifiers[frontend.secrets] = Verifier(file, self._guard)
+        return known
 
     def names(self, config: ServerConfig) -> Known:
         """Whose secrets are known."""
@@ -86,12 +98,9 @@ class Access:
         """The file of that name; None for ""."""
         return self.files[name] if name else None
 
-    def gate(self, frontend: Frontend) -> Gate:
-        """Who may use a frontend."""
-        name = frontend.secrets
-        if name and name not in self._verifiers:
-            self._verifiers[name] = Verifier(self.files[name], self._guard)
-        return Gate(frontend, self._verifiers.get(name))
+    def gate(self, index: int) -> Gate:
+        """Who may use a frontend, by its place in the configuration."""
+        return self._gates[index]
 
 
 def end_forgotten(before: Known, after: Known, registry: Registry, conns: Conns) -> None:

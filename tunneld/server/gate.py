@@ -27,6 +27,11 @@ class Gate:
         self._users = frozenset(frontend.users)
         self._verifier = verifier
 
+    def reconfigure(self, frontend: Frontend, verifier: Verifier | None) -> None:
+        """Go by another configuration from the next connection on."""
+        self._users = frozenset(frontend.users)
+        self._verifier = verifier
+
     def visitor(self, transport: Transport, address: str) -> "Visitor":
         """The client at the other end, as far as its connection tells.
 

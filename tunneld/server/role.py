@@ -157,7 +157,7 @@ class ServerRole(Role):
                 self._selfcheck.guard(
                     partial(
                         self._frontends.serve,
-                        self._access.gate(frontend),
+                        self._access.gate(index),
                         self._tls.frontend(index),
                     ),
                     self._tls.frontend(index),
@@ -290,7 +290,7 @@ class ServerRole(Role):
 
         def commit() -> None:
             files.commit()
-            known = self._access.names(config)
+            known = self._access.names(self._config)
             secrets.commit()
             self._reconfigure(config)
             end_forgotten(known, self._access.names(config), self._registry, self._conns)
@@ -299,6 +299,7 @@ class ServerRole(Role):
 
     def _reconfigure(self, config: ServerConfig) -> None:
         self._config = config
+        self.agent_server.secrets = self._access.get(config.tunnel.secrets)
         self.policy.replace(config.policy)
         self._dialer.reconfigure(config)
         self._lifetimes.reconfigure(config)

@@ -45,8 +45,8 @@ class Guard:
 class Verifier:
     """Checks credentials against one file of secrets."""
 
-    def __init__(self, known: SecretsFile, guard: Guard) -> None:
-        self._known = known
+    def __init__(self, file: SecretsFile, guard: Guard) -> None:
+        self.file = file
         self._guard = guard
         self._key = secrets.token_bytes(32)
         self._right: OrderedDict[bytes, tuple[PasswordHash, float]] = OrderedDict()
@@ -63,9 +63,9 @@ class Verifier:
           UnauthorizedError: nobody's, or it may not guess now.
         """
         if isinstance(credentials, Bearer):
-            name = self._known.check_token(credentials.token)
+            name = self.file.check_token(credentials.token)
         else:
-            owner = self._known.check_token(credentials.password)
+            owner = self.file.check_token(credentials.password)
             name = owner if owner == credentials.name else None
         # A token is right or cannot be guessed, so that it counts however often others have tried.
         if name is not None:
@@ -80,7 +80,7 @@ class Verifier:
             raise _too_often(wait)
 
     async def _verify_password(self, name: str, password: str, source: str) -> str:
-        found, digest = self._known.password_of(name), self._digest(name, password)
+        found, digest = self.file.password_of(name), self._digest(name, password)
         while (same := self._checking.get(digest)) is not None:
             await same.wait()  # of a connection that came along with this one
         if found is not None and self._was_right(digest, found):

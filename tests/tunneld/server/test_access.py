@@ -1,15 +1,17 @@
 """Files of secrets that change under a server: what is told, and who has to go."""
 
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 
-from tests.tunneld.peers import ESTABLISHED
+from tests.tunneld.peers import ESTABLISHED, open_tls, open_unix
 from tests.tunneld.server.test_frontend import echo
-from tests.tunneld.server.test_gate import SESAME, client_of, request
+from tests.tunneld.server.test_gate import SESAME, answer_to, client_of, request, stranger
 from tests.tunneld.tunnelworld import World, open_world
 from tunneld import secretsfile
 from tunneld.config import Frontend, TunnelListener
@@ -96,3 +98,46 @@ async def test_whose_secret_is_replaced_may_stay(world: World, tmp_path: Path) -
     (row,) = world.server.agents()
     assert reload(world) == [("tunnel.secrets", "2", "2 secrets: ~home")]
     assert world.server.agents()[0]["since"] == row["since"]
+
+
+async def test_a_running_server_takes_to_secrets_and_back(pki: Path, tmp_path: Path) -> None:
+    secretsfile.add(tmp_path / "clients", of_token("web", "tnl_web"))
+    async with open_world(pki, tmp_path) as world:
+        before = world.server_config
+        first, second = before.frontends
+        named = (
+            msgspec.structs.replace(first, secrets=str(tmp_path / "clients")),
+            msgspec.structs.replace(second, users=("nobody",)),
+        )
+        world.server.prepare(msgspec.structs.replace(before, frontends=named)).commit()
+        peer = await open_tls(world.frontend, pki, context=stranger(pki))
+        await peer.send_all(request(1, "Bearer tnl_web"))
+        assert b" 502 " in await peer.receive_some()
+        await trio.aclose_forcefully(peer.stream)
+        local = await open_unix(world.unix_frontend)
+        await local.send_all(request(1, None))
+        assert b" 403 " in await local.receive_some()
+        await trio.aclose_forcefully(local.stream)
+        world.server.prepare(before).commit()
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            await answer_to(world, stranger(pki), request(1, "Bearer tnl_web"))
+        local = await open_unix(world.unix_frontend)
+        await local.send_all(request(1, None))
+        assert b" 502 " in await local.receive_some()
+        await trio.aclose_forcefully(local.stream)
+
+
+async def test_a_running_server_takes_to_tokens_of_agents_and_back(
+    pki: Path, tmp_path: Path
+) -> None:
+    secretsfile.add(tmp_path / "agents", of_token("home", "tnl_home"))
+    (tmp_path / "token").write_text("tnl_home")
+    token = {"cert": "", "key": "", "agent_id": "home", "token_path": str(tmp_path / "token")}
+    async with open_world(pki, tmp_path, agent=False, agent_options=token) as world:
+        before = world.server_config
+        tunnel = msgspec.structs.replace(before.tunnel, secrets=str(tmp_path / "agents"))
+        world.server.prepare(msgspec.structs.replace(before, tunnel=tunnel)).commit()
+        await world.start_agent()
+        await world.connected()
+        world.server.prepare(before).commit()
+        await world.until(lambda: not world.server.agents())
