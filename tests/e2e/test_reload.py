@@ -28,6 +28,7 @@ watch = {watch}
 [[role]]
 kind = "server"
 name = "edge"
+processes = {processes}
 dial-timeout = {dial_timeout}
 tunnel = {{ listen = "127.0.0.1:{tunnel}", cert = "pki/agent/server.crt", \
 key = "pki/agent/server.key", client-ca = "pki/agent/ca.crt"{tunnel_crl} }}
@@ -148,35 +149,42 @@ class Site:
             while not await true():  # noqa: ASYNC110 - another process brings it about
                 await trio.sleep(0.05)
 
-    async def has_tunnel(self) -> bool:
+    async def has_tunnels(self, number: int) -> bool:
         _, out, _ = await self.ctl("agents", "-o", "json")
-        return bool(json.loads(out)["agents"])
+        return len(json.loads(out)["agents"]) == number
 
     def log(self) -> str:
         return (self.daemon.state / "tunneld.log").read_text()
 
 
 @pytest.fixture
-async def site(tmp_path: Path) -> AsyncIterator[Site]:
+async def site(tmp_path: Path, processes: int) -> AsyncIterator[Site]:
     registrar = Registrar(tmp_path / "pki")
     registrar.init(["127.0.0.1"], "home")
     values = {name: free_port() for name in ("frontend", "tunnel", "echo")}
     daemon = Daemon(tmp_path)
     site = Site(daemon, tmp_path, registrar, values, client_context(registrar.directory))
     more = {"watch": "false", "dial_timeout": 10.0, "tunnel_crl": "", "port": '"1-65535"'}
-    site.write(**more)
+    site.write(processes=processes, **more)
     await trio.to_thread.run_sync(
         partial(daemon.tunneld, "start", "--config", str(tmp_path / "t.toml"))
     )
     try:
-        await site.until(site.has_tunnel)
+        await site.until(partial(site.has_tunnels, processes))
         yield site
     finally:
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(daemon.stop)
 
 
-async def test_200_connections_go_on_while_everything_changes(site: Site) -> None:
+@pytest.fixture
+def processes() -> int:
+    """Of the server."""
+    return 1
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+async def test_200_connections_go_on_while_everything_changes(site: Site, processes: int) -> None:
     async with trio.open_nursery() as nursery:
         for number in range(CONNECTIONS):
             await nursery.start(site.talk, number)
@@ -192,7 +200,8 @@ async def test_200_connections_go_on_while_everything_changes(site: Site) -> Non
     assert site.right == CONNECTIONS
     assert site.newcomers > 20
     assert "role restarts" not in site.log()
-    assert site.log().count("tunnel is up") == 1
+    assert site.log().count("tunnel is up") == processes
+    print(f"{site.rounds} exchanges, {site.newcomers} new connections")
 
 
 async def renew(site: Site) -> None:
@@ -292,7 +301,7 @@ async def test_a_revoked_agent_is_cut_off(site: Site) -> None:
     await site.ctl("certs", "crl", "--dir", str(site.directory / "pki"))
     site.write(tunnel_crl=', crl = ["pki/agent/ca.crl"]')
     await site.ctl("reload")
-    assert await site.has_tunnel()
+    assert await site.has_tunnels(1)
     await site.ctl("certs", "revoke", "agent/agent", "--dir", str(site.directory / "pki"))
     _, out, _ = await site.ctl("reload", "-o", "json")
     [change] = [json.loads(line) for line in out.splitlines()]
@@ -302,6 +311,6 @@ async def test_a_revoked_agent_is_cut_off(site: Site) -> None:
         return "CERTIFICATE_REVOKED" in site.log()
 
     await site.until(is_refused)
-    assert not await site.has_tunnel()
+    assert await site.has_tunnels(0)
     assert "agent ended: its certificate is revoked" in site.log()
     assert "its certificate is not accepted: certificate revoked" in site.log()
