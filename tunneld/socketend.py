@@ -8,7 +8,7 @@ from typing import cast
 
 from tunneld.reactor import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, Reactor
 from tunneld.relay import End, FrameEnd, Relay
-from tunneld.transport.base import Transport
+from tunneld.transport.base import Transport, close_in_order, reset_at_death
 
 _READABLE = EPOLLIN | EPOLLHUP | EPOLLERR
 _BULK = 128 * 1024
@@ -100,6 +100,7 @@ class SocketEnd:
         if self._closed:
             return
         try:
+            reset_at_death(self._transport.sock)
             self._reactor.register(self._fd, self, self._events)
         except OSError as exc:  # the kernel's limit of watches
             self._fail(exc)
@@ -240,7 +241,9 @@ class SocketEnd:
         """Nothing to do: a socket is read only when there is room."""
 
     def close(self) -> None:
-        self._let_go(self._transport.close)
+        if not self._closed:
+            close_in_order(self._transport.sock)
+            self._let_go(self._transport.close)
 
     def abort(self) -> None:
         if self._closed:

@@ -1,6 +1,8 @@
 """A socket as one end of a relay: what it reads, what it takes, and how it says goodbye."""
 
+import os
 import socket
+import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -14,6 +16,8 @@ from tunneld.reactor import Reactor
 from tunneld.relay import End, Relay, Source
 from tunneld.socketend import SocketEnd
 from tunneld.transport.plain import PlainTransport
+
+RESET_AT_CLOSE = struct.pack("ii", 1, 0)
 
 
 class MemoryEnd:
@@ -99,6 +103,7 @@ class World:
     def __init__(self, early: bytes, memory: MemoryEnd) -> None:
         self.reactor = Reactor()
         self.socket, inner = tcp_pair()
+        self.fd = inner.fileno()
         self.memory = memory
         self.end = SocketEnd(self.reactor, PlainTransport(inner), "client", early)
         self.result = Ended()
@@ -193,6 +198,16 @@ async def test_both_ends_close_it() -> None:
         assert world.result.error is None
         assert world.memory.state == "closed"
         assert world.reactor.served == 0
+
+
+async def test_the_death_of_the_process_resets_it() -> None:
+    async with relay() as world:
+        with socket.socket(fileno=os.dup(world.fd)) as same:
+            assert same.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8) == RESET_AT_CLOSE
+            world.socket.shutdown(socket.SHUT_WR)
+            world.memory.push(b"answer", end=True)
+            await world.result.event.wait()
+            assert same.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8) == bytes(8)
 
 
 async def test_an_end_without_octets_is_passed_on() -> None:

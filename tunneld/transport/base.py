@@ -19,6 +19,7 @@ _KEEPALIVE_INTERVAL = 15
 _KEEPALIVE_COUNT = 4
 """Probes without an answer that break the connection."""
 _LINGER_NONE = struct.pack("ii", 1, 0)
+_LINGER_OFF = struct.pack("ii", 0, 0)
 
 
 class Transport(Protocol):
@@ -59,6 +60,20 @@ def abort_socket(sock: socket.socket) -> None:
     except OSError:
         pass  # already disconnected: closing is all that is left
     sock.close()
+
+
+def reset_at_death(sock: socket.socket) -> None:
+    """Have the kernel reset the connection if this process is killed: left alone, it would end it in
+    order, and nobody could tell that from the end of the stream. `close_in_order` ends that."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NONE)
+
+
+def close_in_order(sock: socket.socket) -> None:
+    """Have closing be no reset any more."""
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_OFF)
+    except OSError:
+        pass  # as in `abort_socket`
 
 
 def tune(sock: socket.socket) -> None:
