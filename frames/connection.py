@@ -183,6 +183,7 @@ class Connection(Control):
 
     def _credit_connection(self) -> None:
         self._require_a_reader()
+        self.budget.count(self._unacked)
         self.receive_window += self._unacked
         self._send_window_update(0, self._unacked)
         self._unacked = 0

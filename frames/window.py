@@ -1,5 +1,8 @@
 """Flow-control arithmetic (RFC 9113 section 5.2, 6.9) and the bound on what windows promise."""
 
+import math
+from collections.abc import Callable
+
 from frames.errors import ErrorCode, RemoteProtocolError, StreamProtocolError
 from frames.frame import MAX_WINDOW
 
@@ -31,11 +34,35 @@ class WindowBudget:
     """
 
     def __init__(self, size: int) -> None:
+        self.size = size
         self.left = size
+        self.is_frozen = False
+        """Whether nothing is to be had, whatever is left."""
+        self.on_alarm: Callable[[], None] = lambda: None
+        """Called once when as much has come as `set_alarm` said."""
+        self._until_alarm = math.inf
+
+    def resize(self, size: int) -> None:
+        """Have another size; what has been taken stays so, even if there is then less than
+        nothing left."""
+        self.left += size - self.size
+        self.size = size
+
+    def set_alarm(self, octets: int) -> None:
+        """Call `on_alarm` when so many octets have come on all connections, more or less: they are
+        counted when a connection is credited."""
+        self._until_alarm = octets
+
+    def count(self, octets: int) -> None:
+        """So many octets have come on one of the connections."""
+        self._until_alarm -= octets
+        if self._until_alarm <= 0:
+            self._until_alarm = math.inf
+            self.on_alarm()
 
     def take(self, amount: int) -> bool:
         """Take ``amount`` octets, all or none."""
-        if amount > self.left:
+        if amount > self.left or self.is_frozen:
             return False
         self.left -= amount
         return True

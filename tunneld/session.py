@@ -25,15 +25,19 @@ from frames import (
     RequestReceived,
     ResponseReceived,
     Role,
+    Setting,
     StreamReset,
     TrailersReceived,
     WindowBudget,
     WindowOpened,
 )
+from frames.settings import DEFAULT_WINDOW
+from tunneld.buffers import Buffers
 from tunneld.lookahead import Lookahead
 from tunneld.pings import Pings
 from tunneld.reactor import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, Reactor
 from tunneld.sendqueue import SendQueue
+from tunneld.sharedchannel import queue_budget
 from tunneld.streamend import Response, StreamEnd
 from tunneld.transport.base import Transport
 from tunneld.transport.stream import linger
@@ -51,6 +55,9 @@ _plain = memoryview(bytearray(_READ_SIZE + _MAX_KEPT))
 window_budget = WindowBudget(256 * 1024 * 1024)
 """Octets by which all streams of this process may have grown their windows."""
 
+buffers = Buffers(window_budget, queue_budget, 0)
+"""What bounds the octets that wait in this process."""
+
 
 class SessionError(Exception):
     """The session ended other than by a drain; the text says why."""
@@ -63,6 +70,8 @@ class Session:
       role: our side of HTTP/2.
       on_request: takes each request of the peer (server role): the stream and its headers.
       on_draining: called when the peer says that it takes no new streams.
+      elastic: whether each stream is one connection, whose window may become smaller when memory
+        runs short.
       keepalive: seconds; a PING goes out so often, and a peer from which nothing came for that
         long, `tunneld.pings.ACK_TIMEOUT` at most, is lost.
     """
@@ -79,7 +88,10 @@ class Session:
         keepalive: float = 10.0,
         on_request: Callable[[StreamEnd, Headers], None] | None = None,
         on_draining: Callable[[], None] | None = None,
+        elastic: bool = False,
     ) -> None:
+        self.first_window = (settings or {}).get(Setting.INITIAL_WINDOW_SIZE, DEFAULT_WINDOW)
+        self._elastic = elastic
         self.connection = Connection(
             role,
             self._on_event,
@@ -140,6 +152,8 @@ class Session:
         try:
             self._kept = early
             self.connection.initiate()
+            if self._elastic:
+                buffers.add(self)
             self.kick()
             self._reactor.call_next_turn(self, self._begin)
             task_status.started()
@@ -153,6 +167,12 @@ class Session:
             self._transport.close()
         if self._error is not None:
             raise SessionError(self._error)
+
+    def set_window(self, size: int) -> None:
+        """As `tunneld.buffers.Elastic`."""
+        if not self.over.is_set():
+            self.connection.send_settings({Setting.INITIAL_WINDOW_SIZE: size})
+            self.kick()
 
     def drain(self) -> None:
         """Take no new streams; the session ends when those open have."""
@@ -417,6 +437,7 @@ class Session:
             return
         self.over.set()
         self._error = error
+        buffers.remove(self)
         self._reactor.unregister(self._fd)
         self.pings.forget()
         ends, self.ends = list(self.ends.values()), {}

@@ -2,8 +2,10 @@
 
 from tunneld.config import AgentLimits
 from tunneld.quota import Account, LimitedError, Quota, Refusals, Visit
+from tunneld.session import buffers
 from tunneld.telemetry import AgentTelemetry
 
+_US = "this agent"
 _SERVER = "server"
 """Who asks: an agent knows no clients."""
 
@@ -12,7 +14,7 @@ class Intake:
     """Counts connections and dials of all servers together."""
 
     def __init__(self, limits: AgentLimits, telemetry: AgentTelemetry) -> None:
-        self._account = Account("this agent", "", _quota(limits))
+        self._account = Account(_US, "", _quota(limits))
         self._refusals = Refusals()
         self._telemetry = telemetry
 
@@ -26,6 +28,7 @@ class Intake:
         Raises:
           LimitedError: it is one too many.
         """
+        buffers.check(_US)
         visit.enter(self._account)
 
     def refused(self, exc: LimitedError, dial: str) -> None:

@@ -43,6 +43,7 @@ class NativeLink:
             limits=rh2.LIMITS,
             receive_window=rh2.RECEIVE_WINDOW,
             keepalive=keepalive,
+            elastic=True,
             on_request=requests.handler(dials, self._greeted, self._leaving),
             on_draining=self._leaving,
         )

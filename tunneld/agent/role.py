@@ -35,7 +35,7 @@ from tunneld.role import Host, Role, RoleError
 from tunneld.rolemetrics import conn_metrics, dial_metrics, telemetry_metrics
 from tunneld.rules import RuleError
 from tunneld.serverurl import ServerUrl, parse_server
-from tunneld.session import SessionError
+from tunneld.session import SessionError, buffers
 from tunneld.telemetry import AgentTelemetry
 from tunneld.transport.tls import TlsTransport
 
@@ -108,6 +108,7 @@ class AgentRole(Role):
             )
             async with trio.open_nursery() as checking:
                 checking.start_soon(tls.end_revoked, PATIENCE)
+                checking.start_soon(buffers.watch)
                 await self._servers.run()
                 checking.cancel_scope.cancel()
 

@@ -5,6 +5,9 @@ from tunneld.config import Limits, LimitsFor
 from tunneld.quota import Account, Accounts, Quota, Visit
 from tunneld.reactor import Reactor
 from tunneld.rules import Patterns
+from tunneld.session import buffers
+
+_US = "this server"
 
 
 class Admission:
@@ -13,7 +16,7 @@ class Admission:
     def __init__(self, limits: Limits, reactor: Reactor) -> None:
         self._limits = limits
         self._others = _others(limits)
-        self._total = Account("this server", "", _total(limits))
+        self._total = Account(_US, "", _total(limits))
         self._clients = Accounts("client", self._of_client, reactor)
         self._agents = Accounts("agent", self._of_agent, reactor)
 
@@ -31,6 +34,7 @@ class Admission:
         Raises:
           LimitedError: it is one too many.
         """
+        buffers.check(_US)
         visit.enter(self._clients.get(caller.name))
         visit.enter(self._total)
 

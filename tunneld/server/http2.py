@@ -103,6 +103,7 @@ class Http2Frontend:
                 receive_window=_RECEIVE_WINDOW,
                 keepalive=self._keepalive,
                 on_request=on_request,
+                elastic=True,
             )
             self._sessions.add(session)
             if self._draining:  # it has come just before

@@ -45,6 +45,7 @@ from tunneld.server.selfcheck import SelfCheck
 from tunneld.server.servermetrics import server_metrics
 from tunneld.server.servertls import Current, ServerTls
 from tunneld.server.view import agent_rows, kill
+from tunneld.session import buffers
 from tunneld.socketend import SocketEnd
 from tunneld.telemetry import ServerTelemetry
 from tunneld.transport.local import LocalTransport
@@ -187,6 +188,7 @@ class ServerRole(Role):
         ):
             nursery.start_soon(self._hold.run)
             nursery.start_soon(self._lifetimes.run)
+            nursery.start_soon(buffers.watch)
             nursery.start_soon(self._tls.end_revoked, lambda: self._config.head_timeout)
             self._selfcheck.listeners = [
                 (address_of(sock), handler) for sock, handler in for_clients + for_agents

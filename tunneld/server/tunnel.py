@@ -73,6 +73,7 @@ class NativeTunnel:
             limits=rh2.LIMITS,
             receive_window=rh2.RECEIVE_WINDOW,
             keepalive=keepalive,
+            elastic=True,
         )
 
     @property
