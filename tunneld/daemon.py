@@ -41,6 +41,7 @@ from tunneld.reloading import Hangups, reload_on_change, reload_on_hangup
 from tunneld.role import RoleError, RoleState
 from tunneld.rolerunner import drain_timeout
 from tunneld.roster import Entry, Roster
+from tunneld.session import buffers
 from tunneld.scrape import Scrape
 from tunneld.socketfile import (
     SocketInUseError,
@@ -105,6 +106,7 @@ def run(settings: Settings, ready: Ready) -> None:
     """
     raise_limit()
     give_memory_back()
+    buffers.resize(settings.config.buffer_memory)
     with ExitStack() as stack:
         try:
             belongings = _claim(settings, stack)
@@ -149,9 +151,10 @@ def _claim_places(
         stack.enter_context(handed)
     else:
         prepare_directory(settings.control.parent)
-    held = [LockFile.acquire(path, {"pid": os.getpid(), **paths}) for path in locks]
-    for lock in held:
-        stack.callback(_give_up, lock)
+    held = []
+    for path in locks:
+        held.append(LockFile.acquire(path, {"pid": os.getpid(), **paths}))
+        stack.callback(_give_up, held[-1])
     if handed is not None:
         return handed, True, held
     return stack.enter_context(control_socket(settings.control)), False, held
@@ -274,6 +277,7 @@ async def serve(settings: Settings, belongings: Belongings, output: Sink, ready:
         report=roster.report,
         log_line=keep,
         worker=(*WORKER, "--log-level", level),
+        buffer_memory=settings.config.buffer_memory,
         gate=settings.takeover.gate if settings.takeover is not None else None,
     )
     stop = trio.Event()
