@@ -38,7 +38,8 @@ async def connect_through(stream: TransportStream, proxy: Proxy, target: Address
     except (trio.BrokenResourceError, EOFError) as exc:
         raise SessionError(f"{_name(proxy)} closed the connection amid CONNECT: {exc}") from exc
     except h11.RemoteProtocolError as exc:
-        raise SessionError(f"{_name(proxy)} answers CONNECT with what is no HTTP: {exc}") from exc
+        text = f"{_name(proxy)} answers CONNECT with what is no HTTP: {exc}"
+        raise SessionError(text[:400]) from exc
     if not 200 <= response.status_code < 300:
         raise SessionError(_refusal(response, proxy, target))
     if early := connection.trailing_data[0]:

@@ -73,7 +73,8 @@ class HeadReader:
             octets = octets.lstrip(b"\r\n")  # RFC 9112 section 2.2
         if self._in_first_line:
             line, newline, _ = octets.partition(b"\n")
-            if not _LINE.fullmatch(line):
+            amid_end = self._octets.endswith(b"\r")
+            if not _LINE.fullmatch(b"\r" + line if amid_end else line):
                 raise bad("the first line holds octets that no HTTP request has")
             self._in_first_line = not newline
         searched = max(0, len(self._octets) - 2)

@@ -110,6 +110,10 @@ async def test_octets_that_are_no_text_are_not_passed_on() -> None:
     assert (await ask(replying(answer))).endswith("with 500 bad??")
 
 
+async def test_of_a_long_answer_the_beginning_is_told() -> None:
+    assert len(await ask(replying(b"HTTP/1.1 200(" + b"x" * 5_000 + b"\r\n\r\n"))) < 500
+
+
 async def test_credentials_are_asked_for() -> None:
     said = await ask(HonestProxy(credentials=b"bWU6c2VjcmV0"))
     assert said.endswith(

@@ -119,6 +119,13 @@ def test_heads_are_parsed_as_konnectivity_does(head: bytes, expected: Head | Non
         assert parse_head(head) == expected
 
 
+def test_a_carriage_return_amid_the_first_line_is_refused_however_it_is_cut() -> None:
+    for pieces in ([b"CONNECT a:1\rX"], [b"CONNECT a:1\r", b"X"], [b"CONNECT a:1", b"\r", b"X"]):
+        with pytest.raises(BadRequestError):
+            read(*pieces)
+    assert read(b"CONNECT a:1 HTTP/1.1\r", b"\n", b"\r\n") is not None
+
+
 def test_a_port_of_many_octets_is_looked_at_once() -> None:
     """A regular expression that tried each of its ends took ten seconds for this."""
     target = b":" + b"a" * (MAX_HEAD - 100) + b"]"
