@@ -451,6 +451,10 @@ class Config(_Table, frozen=True, kw_only=True):
     watch: bool = True
     """Whether changes of this file, and of those that the roles name, take effect by themselves,
     within some seconds; else with ``tunnelctl reload`` or SIGHUP alone."""
+    buffer_memory: Count = 0
+    """Octets that may wait in a process because nobody takes them, before streams' windows become
+    smaller and new dials are refused; those with ``processes`` share it. 0 is a quarter of the
+    memory of the machine, or of the control group, and 64 MiB at least."""
     role: tuple[RoleConfig, ...] = ()
 
 

@@ -41,8 +41,8 @@ from tunneld.reloading import Hangups, reload_on_change, reload_on_hangup
 from tunneld.role import RoleError, RoleState
 from tunneld.rolerunner import drain_timeout
 from tunneld.roster import Entry, Roster
-from tunneld.session import buffers
 from tunneld.scrape import Scrape
+from tunneld.session import buffers
 from tunneld.socketfile import (
     SocketInUseError,
     control_socket,

@@ -16,6 +16,7 @@ import trio
 
 from ctl.messages import ControlError, Message
 from tunneld.accepting import close_listener, listen_unix, shared_address
+from tunneld.buffers import default_limit
 from tunneld.config import RoleConfig, ServerConfig, processes_of
 from tunneld.configcheck import listeners_of
 from tunneld.inherited import UNIX
@@ -187,7 +188,12 @@ class Team:
         ]
 
     def _place(self, number: int, descriptors: list[int]) -> Workplace:
-        premises = replace(self._premises, report=lambda _, status: self._told(number, status))
+        memory = self._premises.buffer_memory or default_limit()
+        premises = replace(
+            self._premises,
+            report=lambda _, status: self._told(number, status),
+            buffer_memory=memory // self._size,
+        )
         return Workplace(f"{self._name}/{number + 1}", self._enter, premises, descriptors)
 
     def _part(self, config: RoleConfig, number: int) -> RoleConfig:

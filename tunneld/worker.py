@@ -31,6 +31,7 @@ from tunneld.localdial import encode_reply
 from tunneld.outbox import Outbox
 from tunneld.request import Envelope, bad_request, id_of
 from tunneld.rolegroup import RoleGroup, open_role_group
+from tunneld.session import buffers
 
 log = structlog.get_logger(__name__)
 
@@ -206,7 +207,9 @@ def main(argv: Sequence[str] | None = None, factories: Factories = FACTORIES) ->
     parser.add_argument("--fd", type=int, required=True, help="our end of the socketpair")
     parser.add_argument("--state", type=Path, required=True, help="the state directory")
     parser.add_argument("--log-level", default="", help="the least that is logged")
+    parser.add_argument("--buffer-memory", type=int, default=0, help="octets that may wait")
     arguments = parser.parse_args(argv)
+    buffers.resize(arguments.buffer_memory)
     die_with_parent()
     give_memory_back()
     # The supervisor decides when we end; a signal to the whole process group is meant for it.

@@ -60,6 +60,8 @@ class Premises:
     log_line: Callable[[str | None, LogRecord], None]
     """Takes what roles and workers log."""
     worker: Sequence[str] = WORKER
+    buffer_memory: int = 0
+    """Octets that may wait in each process; 0 leaves that to them."""
     watchdog: float = 30.0
     """Seconds for a worker to answer that it is alive; then it is killed."""
     gate: Gate | None = None
@@ -257,6 +259,8 @@ class Workplace:
         ours, its = socket.socketpair()
         argv = [*prefix, *self._premises.worker, "--fd", str(its.fileno())]
         argv += ["--state", str(self._premises.state_dir)]
+        if self._premises.buffer_memory:
+            argv += ["--buffer-memory", str(self._premises.buffer_memory)]
         try:
             with its:
                 child = Child.spawn(argv, descriptors=[its.fileno(), *self._descriptors])
