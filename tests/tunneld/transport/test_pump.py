@@ -8,7 +8,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.tunneld.transport.pairs import reset, tcp_pair
 from tunneld.transport.plain import PlainTransport
-from tunneld.transport.pump import GRACE, last_words, pump, socket_pair
+from tunneld.transport.pump import AHEAD, GRACE, last_words, pump, socket_pair, tune_carrier
 from tunneld.transport.stream import TransportStream
 
 
@@ -144,6 +144,16 @@ async def test_cancelling_closes_both(autojump_clock: MockClock) -> None:
         await pumped.far.receive_some()
     assert await pumped.inner.receive_some() == b""
     pumped.close()
+
+
+async def test_little_waits_unsent_in_the_kernel() -> None:
+    first, second = tcp_pair()
+    inner, ours = socket_pair()
+    for sock in (first, inner):
+        tune_carrier(sock)
+    assert first.getsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT) == AHEAD
+    for sock in (first, second, inner, ours):
+        sock.close()
 
 
 async def test_last_words_outlast_a_cancellation(autojump_clock: MockClock) -> None:
