@@ -95,8 +95,8 @@ class Buffers:
         if self.used < self.limit - self.limit // _SHARE:
             return
         text = (
-            f"limit reached: {self.used} octets wait in {whose} that nobody takes,"
-            f" buffer-memory = {self.limit}"
+            f"limit reached: {self.used} octets wait in {whose} that nobody takes"
+            f" (buffer-memory = {self.limit})"
         )
         raise LimitedError(MEMORY, whose, text, 1)
 

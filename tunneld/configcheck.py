@@ -27,6 +27,7 @@ from tunneld.config import (
 )
 from tunneld.identifiers import IdentifiersError, parse_identifiers
 from tunneld.inherited import SYSTEMD
+from tunneld.limitcheck import limit_problems
 from tunneld.policycheck import policy_problems
 from tunneld.proxyurl import ENVIRONMENT, parse_proxy
 from tunneld.schema import Problem, join
@@ -46,6 +47,7 @@ def role_problems(role: RoleConfig, path: str) -> Iterator[Problem]:
     yield from _systemd_problems(role, path)
     if isinstance(role, ServerConfig | AgentConfig):
         yield from policy_problems(role.policy, join(path, "policy"))
+        yield from limit_problems(role.limits, join(path, "limits"))
     if isinstance(role, ServerConfig):
         yield from _server_problems(role, path)
     elif isinstance(role, AgentConfig):

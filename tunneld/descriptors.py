@@ -59,8 +59,8 @@ class Descriptors:
         """What to say of a dial for which there is no descriptor."""
         self.note()
         text = (
-            f"limit reached: {whose} has few file descriptors left, and takes no new connections;"
-            f" it may have {self.limit}"
+            f"limit reached: {whose} has few file descriptors left, and takes no new connections"
+            f" (it may have {self.limit})"
         )
         return LimitedError(DESCRIPTORS, whose, text, 1)
 

@@ -34,7 +34,7 @@ def _rule_problems(rule: DestinationRule, path: str) -> Iterator[Problem]:
     except RuleError as exc:
         yield Problem(join(path, exc.key), str(exc))
     if isinstance(rule, Rule):
-        yield from _identity_problems(rule.client, join(path, "client"), (*_PROOFS, *_NAMES))
+        yield from client_problems(rule.client, join(path, "client"))
 
 
 def _grant_problems(grant: AgentGrant, path: str) -> Iterator[Problem]:
@@ -50,6 +50,11 @@ def _grant_problems(grant: AgentGrant, path: str) -> Iterator[Problem]:
                 check(value)
             except RuleError as exc:
                 yield Problem(join(path, key), str(exc))
+
+
+def client_problems(patterns: Iterable[str], path: str) -> Iterator[Problem]:
+    """Mistakes in patterns of clients' names."""
+    yield from _identity_problems(patterns, path, (*_PROOFS, *_NAMES))
 
 
 def _identity_problems(

@@ -137,14 +137,14 @@ class Account:
     def _over(self, what: str, number: int, limit: int, retry_after: int) -> LimitedError:
         key = f"{self._prefix}{what}"
         nouns = "dials under way" if what == "pending" else "connections"
-        text = f"limit reached: {self.who} has {number} {nouns}, {key} = {limit}"
+        text = f"limit reached: {self.who} has {number} {nouns} ({key} = {limit})"
         return LimitedError(key, self.who, text, retry_after)
 
     def _too_fast(self, wait: float) -> LimitedError:
         key, quota = f"{self._prefix}rate", self.quota
         text = (
-            f"limit reached: {self.who} dials more often than {quota.rate:g} times a second"
-            f" (at once: {quota.first:g}), {key} = {quota.rate:g}"
+            f"limit reached: {self.who} dials more than {quota.rate:g} times a second, and more"
+            f" than {quota.first:g} times at once ({key} = {quota.rate:g})"
         )
         return LimitedError(key, self.who, text, math.ceil(wait))
 

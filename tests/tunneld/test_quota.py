@@ -9,8 +9,8 @@ from tunneld.quota import Account, Accounts, LimitedError, Quota, Refusals, Visi
 from tunneld.reactor import Reactor
 
 RATE_TEXT = (
-    "limit reached: client a dials more often than 0.25 times a second (at once: 2), "
-    "client-rate = 0.25"
+    "limit reached: client a dials more than 0.25 times a second, and more than 2 times at once "
+    "(client-rate = 0.25)"
 )
 
 
@@ -37,13 +37,13 @@ def test_a_dial_that_fails_leaves_nothing() -> None:
         (
             Quota(connections=2),
             "client-connections",
-            "limit reached: client a has 2 connections, client-connections = 2",
+            "limit reached: client a has 2 connections (client-connections = 2)",
             5,
         ),
         (
             Quota(pending=2),
             "client-pending",
-            "limit reached: client a has 2 dials under way, client-pending = 2",
+            "limit reached: client a has 2 dials under way (client-pending = 2)",
             1,
         ),
         (

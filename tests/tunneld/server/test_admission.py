@@ -89,7 +89,7 @@ async def test_a_connection_too_many_is_refused_with_the_limit_and_the_others_go
         assert b"error=connection_limit_reached" in reply
         assert b"\r\nRetry-After: 5\r\n" in reply
         assert f"limit reached: {who}".encode() in reply
-        assert f"has 2 connections, {limit} = 2".encode() in reply
+        assert f"has 2 connections ({limit} = 2)".encode() in reply
         assert world.server.telemetry.tunneld_refused_dials_total[limit] == 1
         await first.send_all(b"still there")
         assert await first.receive_some() == b"still there"
@@ -156,7 +156,7 @@ async def test_dials_under_way_over_the_limit_are_refused_and_do_not_hang(
         await world.until(lambda: len(world.server.conns()) == 2)
         port = await world.endpoint(echo)
         reply = await connect(await unix(world, stack), f"127.0.0.1:{port}")
-        assert b"has 2 dials under way, client-pending = 2" in reply
+        assert b"has 2 dials under way (client-pending = 2)" in reply
         for peer in waiting:
             await peer.stream.aclose()
         await world.until(lambda: not world.server.conns())
@@ -189,7 +189,7 @@ async def test_other_limits_take_effect_without_a_restart(pki: Path, tmp_path: P
             assert await connect(peer, authority) == ESTABLISHED
         config = msgspec.structs.replace(world.server_config, **limited(client_connections=1))
         world.server.prepare(config).commit()
-        assert b"has 2 connections, client-connections = 1" in await connect(
+        assert b"has 2 connections (client-connections = 1)" in await connect(
             await unix(world, stack), authority
         )
         await peers[0].send_all(b"still there")
@@ -201,8 +201,8 @@ async def test_other_limits_take_effect_without_a_restart(pki: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("limits", "text"),
     [
-        (AgentLimits(connections=1), b"this agent has 1 connections, connections = 1"),
-        (AgentLimits(rate=0.001, burst=1), b"this agent dials more often than 0.001"),
+        (AgentLimits(connections=1), b"this agent has 1 connections (connections = 1)"),
+        (AgentLimits(rate=0.001, burst=1), b"this agent dials more than 0.001 times a second"),
     ],
 )
 async def test_an_agent_has_limits_too(
