@@ -1,7 +1,7 @@
 """Whether the daemon works, found out by having it work: a turn of each process, a TLS handshake
 with each listener, a PING through each tunnel."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -75,8 +75,7 @@ class Health:
         return [check for entry in entries for check in found[entry.name]]
 
     async def _turn(self, entry: Entry) -> list[Check]:
-        await self._supervisor.ask(entry.name, "alive", {}, TURN_TIMEOUT)
-        return [Check(entry.name)]
+        return [_whole(entry, await self._supervisor.ask(entry.name, "alive", {}, TURN_TIMEOUT))]
 
     async def _look(self, entry: Entry) -> list[Check]:
         status = entry.status
@@ -84,10 +83,16 @@ class Health:
             reason = f": {status.reason}" if status.reason else ""
             return [Check(entry.name, f"it is {status.state}{reason}")]
         answers = await self._supervisor.ask(entry.name, "ready", {}, PATIENCE)
-        wanted = processes_of(entry.config)
-        if len(answers) < wanted:
-            return [Check(entry.name, f"{len(answers)} of {wanted} processes answer")]
-        return [Check(entry.name), *(each for answer in answers for each in _checks(entry, answer))]
+        found = [each for answer in answers for each in _checks(entry, answer)]
+        return [_whole(entry, answers), *found]
+
+
+def _whole(entry: Entry, answers: Sequence[Message]) -> Check:
+    """Whether all processes of a role have answered."""
+    wanted = processes_of(entry.config)
+    if len(answers) < wanted:
+        return Check(entry.name, f"{len(answers)} of {wanted} processes answer")
+    return Check(entry.name)
 
 
 def _checks(entry: Entry, answer: Message) -> list[Check]:
