@@ -63,8 +63,8 @@ def abort_socket(sock: socket.socket) -> None:
 
 
 def reset_at_death(sock: socket.socket) -> None:
-    """Have the kernel reset the connection if this process is killed: left alone, it would end it in
-    order, and nobody could tell that from the end of the stream. `close_in_order` ends that."""
+    """Have the kernel reset the connection if this process is killed: left alone, it would end it
+    in order, and nobody could tell that from the end of the stream. `close_in_order` ends that."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NONE)
 
 

@@ -56,7 +56,7 @@ class Network:
     def unlimit_rate(self) -> None:
         for short, device in (("rtr-pub", _UPLINK), ("rtr-priv", "rtr-pub")):
             with self._device(short, device) as (netlink, index):
-                netlink.tc("del", "tbf", index, handle=0x10000)
+                netlink.tc("del", index=index, root=True)
 
     def leftovers(self) -> list[str]:
         """Processes, sockets and queueing disciplines that should not be there when all is over."""

@@ -1,4 +1,4 @@
-"""Orders to a program of ours on its standard input, answers on its output: a JSON object a line."""
+"""Orders to a program of ours by its standard input, answers by its output: JSON, one a line."""
 
 import json
 import os

@@ -15,10 +15,10 @@ def to_map(result: Result) -> dict[str, Any]:
 
 def render(result: Result) -> str:
     """The report."""
+    minutes, slots = f"{result.seconds / 60:.1f} minutes", f"{result.slots} live connections"
     return "\n".join(
         [
-            f"# Turmoil: {result.seconds / 60:.1f} minutes, seed {result.seed}, "
-            f"{result.slots} live connections",
+            f"# Turmoil: {minutes}, seed {result.seed}, {slots}",
             "",
             *_events(result),
             "",

@@ -42,6 +42,8 @@ class Event:
     all_live: float = 0.0
     """Seconds until there were as many connections as before."""
     broken: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    """What the newcomers that failed saw."""
 
 
 @dataclass(slots=True)
@@ -186,6 +188,7 @@ class Trial:
             f"{at:6.1f} s  {fault.name} ({detail}): newcomers {event.newcomers:.2f} s, "
             f"{event.failed_newcomers} failed; rounds {rounds[len(rounds) // 2]:.2f} s, "
             f"last {rounds[-1]:.2f} s; {event.broken} broken; all live {event.all_live:.2f} s"
+            f"{_listed(event.reasons)}"
         )
         time.sleep(self._chance.uniform(*_BREATH))
 
@@ -220,7 +223,8 @@ class Trial:
             time.sleep(0.1)
         event.rounds = status["gaps"]
         event.newcomers = since[0] - healed if since else RECOVERY
-        event.failed_newcomers = sum(1 for each in came if each[2])
+        event.reasons = Counter(why for _, _, why in came if why)
+        event.failed_newcomers = event.reasons.total()
 
     def _judge(self, fault: Fault, event: Event, most: int | None) -> None:
         if event.broken and not fault.breaks:
@@ -285,6 +289,10 @@ def _since_last_failure(
     """When newcomers that came after that, and after the last that failed, were served."""
     failed = max((start for start, _, why in came if why and start >= begun), default=0.0)
     return sorted(end for start, end, why in came if not why and start >= max(failed, healed))
+
+
+def _listed(reasons: Counter[str]) -> str:
+    return "".join(f"\n{'':10}{number} x {why}" for why, number in reasons.most_common(4))
 
 
 def _descriptors(pid: int) -> int:
