@@ -13,16 +13,18 @@ from pathlib import Path
 import structlog
 import trio
 
+from ctl.messages import ControlError
 from ctl.paths import PathError, make_private_directory
 from tunneld import __version__
 from tunneld import log as logging
 from tunneld.accepting import address_of
-from tunneld.config import Config
+from tunneld.config import Config, ServerConfig, processes_of
 from tunneld.configcheck import listeners_of
 from tunneld.control import ControlServer
 from tunneld.eventlog import EventLog
 from tunneld.events import Event, emit
 from tunneld.expiry import watch_expiry
+from tunneld.gate import Gate
 from tunneld.health import Health
 from tunneld.inherited import SYSTEMD, UNIX, LentListener, inherited
 from tunneld.labs import open_labs
@@ -364,11 +366,31 @@ async def _take_over(
     ]
     if wanting:
         raise StartError("; ".join(wanting), "the process that runs goes on as before")
+    teams = [
+        entry.name
+        for entry in roster
+        if isinstance(entry.config, ServerConfig) and processes_of(entry.config) > 1
+    ]
+    for name in teams:
+        takeover.gate.arrive(name)
     await takeover.fetch_agents()
+    async with trio.open_nursery() as nursery:
+        for name in teams:
+            nursery.start_soon(_open_team, name, takeover.gate, supervisor)
     open_listeners.given_away = False  # from now on they are ours
     paths = {"control": str(settings.control), "state": str(settings.state)}
     for lock in locks:
         lock.say({"pid": os.getpid(), **paths})
+
+
+async def _open_team(name: str, gate: Gate, supervisor: Supervisor) -> None:
+    """Have the processes of a server serve clients, whose gates are their own."""
+    try:
+        await supervisor.ask(name, "open", {"agents": sorted(gate.agents(name))})
+    except ControlError as exc:  # those that come in its place have no gate
+        log.warning("server does not answer", role=name, error=str(exc))
+    finally:
+        gate.leave(name)
 
 
 def _look_through_inherited(settings: Settings) -> None:

@@ -40,10 +40,18 @@ class Gate:
         self._opened.set()
         self._look()
 
+    @property
+    def is_open(self) -> bool:
+        return self._opened.is_set()
+
+    def agents(self, role: str) -> set[str]:
+        """Ids of the agents that come to ``role``, once it is open."""
+        return self._agents.get(role, set())
+
     async def wait(self, role: str) -> set[str]:
         """Wait until it is open; ids of the agents that come to ``role``."""
         await self._opened.wait()
-        return self._agents.get(role, set())
+        return self.agents(role)
 
     def leave(self, role: str) -> None:
         """A role is through, or has ended. Twice is harmless."""

@@ -26,6 +26,7 @@ from tunneld import log as logging
 from tunneld.config import RoleConfig
 from tunneld.factories import FACTORIES, Factories
 from tunneld.framestream import FrameStream
+from tunneld.gate import Gate
 from tunneld.limits import give_memory_back
 from tunneld.localdial import encode_reply
 from tunneld.outbox import Outbox
@@ -181,15 +182,23 @@ class Worker:
 
 
 async def serve(
-    sock: socket.socket, state_dir: Path, factories: Factories, log_level: str = ""
+    sock: socket.socket,
+    state_dir: Path,
+    factories: Factories,
+    log_level: str = "",
+    gate: Gate | None = None,
 ) -> None:
-    """Run a worker on its end of the socketpair until the other end closes."""
+    """Run a worker on its end of the socketpair until the other end closes.
+
+    Args:
+      gate: see `tunneld.role.Host`.
+    """
     outbox = Outbox()
     logging.configure([outbox.tell_line], logging.threshold(log_level), quiet_events=True)
     frames = FrameStream(trio.socket.from_stdlib_socket(sock))
     async with frames, trio.open_nursery() as nursery:
         nursery.start_soon(_send, outbox, frames)
-        async with open_role_group(factories, state_dir, outbox.tell_status) as group:
+        async with open_role_group(factories, state_dir, outbox.tell_status, gate) as group:
             await Worker(frames, group).run()
         nursery.cancel_scope.cancel()
 
@@ -208,6 +217,7 @@ def main(argv: Sequence[str] | None = None, factories: Factories = FACTORIES) ->
     parser.add_argument("--state", type=Path, required=True, help="the state directory")
     parser.add_argument("--log-level", default="", help="the least that is logged")
     parser.add_argument("--buffer-memory", type=int, default=0, help="octets that may wait")
+    parser.add_argument("--gate", action="store_true", help="serve clients when told to")
     arguments = parser.parse_args(argv)
     buffers.resize(arguments.buffer_memory)
     die_with_parent()
@@ -217,7 +227,12 @@ def main(argv: Sequence[str] | None = None, factories: Factories = FACTORIES) ->
         signal.signal(number, signal.SIG_IGN)
     sock = socket.socket(fileno=arguments.fd)
     sock.setblocking(False)
-    trio.run(serve, sock, arguments.state, factories, arguments.log_level)
+    gate = Gate(_nobody_waits) if arguments.gate else None
+    trio.run(serve, sock, arguments.state, factories, arguments.log_level, gate)
+
+
+def _nobody_waits() -> None:
+    """Who asks the roles to open is told by their answers."""
 
 
 def die_with_parent() -> None:

@@ -259,6 +259,8 @@ class Workplace:
         ours, its = socket.socketpair()
         argv = [*prefix, *self._premises.worker, "--fd", str(its.fileno())]
         argv += ["--state", str(self._premises.state_dir)]
+        if self._premises.gate is not None and not self._premises.gate.is_open:
+            argv.append("--gate")
         if self._premises.buffer_memory:
             argv += ["--buffer-memory", str(self._premises.buffer_memory)]
         try:

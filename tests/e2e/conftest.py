@@ -4,14 +4,17 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.conftest import need
+
+if TYPE_CHECKING:
+    from tests.e2e.site import Site
 
 TIMEOUT = 60.0
 """Seconds for any one command."""
@@ -153,3 +156,18 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
     daemon = Daemon(tmp_path)
     yield daemon
     daemon.stop()
+
+
+@pytest.fixture
+def processes() -> int:
+    """Of the site's server."""
+    return 1
+
+
+@pytest.fixture
+async def site(tmp_path: Path, processes: int) -> "AsyncIterator[Site]":
+    """See `tests.e2e.site`."""
+    from tests.e2e.site import open_site  # which needs this module
+
+    async with open_site(tmp_path, processes) as opened:
+        yield opened

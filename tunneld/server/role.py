@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import structlog
 import trio
+from msgspec import Struct
 
 from tunneld.accepting import accept_each, accept_rest, address_of, close_listener, listen
 from tunneld.audit import open_audit
@@ -64,6 +65,13 @@ Listener: TypeAlias = tuple[socket.socket, Handler]
 """A listening socket, and what serves its connections."""
 
 
+class Open(Struct, frozen=True):
+    """Parameters of ``open``."""
+
+    agents: list[str]
+    """Ids of those that are on their way."""
+
+
 class ServerRole(Role):
     """See the module."""
 
@@ -105,10 +113,12 @@ class ServerRole(Role):
         )
         self._leaving = trio.Event()
         self._staying = trio.Event()
+        self._serving = trio.Event()
         self._answers: Answers = {
             **ServerQuestions(self._dialer, chooser, self.policy).table(),
             "leave": (Nothing, self._leave),
             "stay": (Nothing, self._stay),
+            "open": (Open, self._open),
         }
         self._websocket_server: WebsocketServer | None = None
         self._access = Access(self._path)
@@ -225,6 +235,7 @@ class ServerRole(Role):
                 with trio.move_on_after(PATIENCE):
                     await self._registry.wait_for(agents)
                 gate.leave(name)
+            self._serving.set()
             async with trio.open_nursery() as accepting:
                 for sock, handler in listeners:
                     accepting.start_soon(accept_each, sock, handler, clients)
@@ -262,6 +273,13 @@ class ServerRole(Role):
         self._staying = trio.Event()
         self._leaving.set()
         return {"agents": sorted(self._registry.leave())}
+
+    async def _open(self, params: Open) -> dict[str, Any]:
+        """Open the gate of a worker, which is its own, and answer once clients are served."""
+        if self._host.gate is not None:
+            self._host.gate.open({self._host.name: set(params.agents)})
+        await self._serving.wait()
+        return {}
 
     async def _stay(self, _: Nothing) -> dict[str, Any]:
         """Nobody has taken over: take agents again."""
