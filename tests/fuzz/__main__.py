@@ -2,11 +2,12 @@
 
 python -m tests.fuzz --minutes N [--target NAME]... [--seed S] [--tries N]
 
-Prints how many inputs each target took, and each finding with the input in hexadecimal; ends with
-status 1 if there were any. `--replay HEX` runs one input again.
+Prints how many inputs each target took, and each finding with the input in hexadecimal: what broke,
+or took long; ends with status 1 if there were any. `--replay HEX` runs one input again.
 """
 
 import argparse
+import math
 import sys
 import time
 import traceback
@@ -16,16 +17,26 @@ from tests.fuzz.mutate import Mutator
 from tests.fuzz.target import Target
 from tests.fuzz.targets import TARGETS
 
+_PUMPED = 50
+"""One input in so many is a long one."""
+_SLOW = 2.0
+"""Seconds of CPU for one input that are a finding too."""
 _FINDINGS = 5
 """Of one target, after which it is enough."""
 
 
-def fuzz(target: Target, seed: int, seconds: float, tries: int) -> tuple[int, list[bytes]]:
-    """Try inputs until time or tries are used up; how many that were, and those that failed."""
+def fuzz(
+    target: Target, seed: int, seconds: float, tries: int, slow: float = math.inf
+) -> tuple[int, list[bytes]]:
+    """Try inputs until time or tries are used up; how many that were, and those that failed, or
+    took more than ``slow`` seconds of CPU."""
     end = time.monotonic() + seconds
     number, findings, seen = 0, [b""][:0], set[str]()
     for number, octets in enumerate(_inputs(target, seed), 1):
+        begun = time.process_time()
         place = failure(target, octets)
+        if time.process_time() - begun > slow:
+            place = "slow"
         if place and place not in seen:
             seen.add(place)
             findings.append(octets)
@@ -38,7 +49,9 @@ def _inputs(target: Target, seed: int) -> Iterator[bytes]:
     yield from target.seeds
     mutator = Mutator(target.seeds, target.tokens, seed)
     while True:
-        yield mutator.next()
+        for _ in range(_PUMPED - 1):
+            yield mutator.next()
+        yield mutator.pumped()
 
 
 def failure(target: Target, octets: bytes) -> str:
@@ -74,12 +87,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     found = False
     for target in targets:
         seconds = options.minutes * 60 / len(targets)
-        number, findings = fuzz(target, options.seed, seconds, options.tries)
+        number, findings = fuzz(target, options.seed, seconds, options.tries, _SLOW)
         print(f"{target.name}: {number} inputs, {len(findings)} findings", flush=True)
         for octets in findings:
             found = True
             print(f"  {octets.hex()}")
+            begun = time.process_time()
             replay(target, octets)
+            print(f"  {time.process_time() - begun:.2f} s of CPU")
     return int(found)
 
 

@@ -4,6 +4,8 @@ import random
 from collections.abc import Callable, Sequence
 
 MAX_SIZE = 8_192
+PUMPED_SIZE = 60_000
+"""Octets of an input that shows what takes more than linear time."""
 _INTERESTING = [0, 1, 0x7F, 0x80, 0xFF, 0x100, 0x3FFF, 0x4000, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF]
 _INTERESTING += [0x80000000, 0xFFFFFFFF]
 
@@ -25,6 +27,13 @@ class Mutator:
         for _ in range(min(1 + int(self.chance.expovariate(0.5)), 16)):
             self.chance.choice(_CHANGES)(self.chance, data, self)
         return bytes(data[:MAX_SIZE])
+
+    def pumped(self) -> bytes:
+        """An input with some part of it repeated until it is long."""
+        data = bytearray(self.next())
+        start, end = _span(self.chance, data)
+        part = bytes(data[start:end]) or b"\0"
+        return bytes(data[:start]) + part * (PUMPED_SIZE // len(part)) + bytes(data[end:])
 
 
 def _place(chance: Chance, data: bytearray) -> int:

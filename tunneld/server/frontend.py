@@ -156,7 +156,7 @@ class FrontendServer:
 
     async def _serve(self, gate: Gate, stream: TransportStream, peer: str) -> None:
         wanted = head = None
-        with self._handshakes.hurry(stream.transport.sock, self._head_timeout):
+        with self._handshakes.hurry(stream.transport.sock, self._head_timeout) as coming:
             if isinstance(stream.transport, TlsTransport):
                 await handshake(stream.transport)
             octets = await _first_octets(stream)
@@ -167,6 +167,11 @@ class FrontendServer:
             else:
                 self._check_version(http2)
                 head = None if http2 else await _read_head(stream, octets)
+            if http2 and visitor.needs_secret:  # HTTP/2 alone asks for nothing
+                visitor.on_known = coming.done
+                stream.unread(octets)
+                await self._http2.serve(stream, visitor)
+                return
         if self._draining and not self._patient:
             return
         if wanted is not None:

@@ -1,6 +1,7 @@
 """Who may use a frontend: what its clients have to show, and who each of them is."""
 
 import socket
+from collections.abc import Callable
 
 from tunneld.caller import ANONYMOUS, Caller
 from tunneld.config import Frontend
@@ -68,6 +69,8 @@ class Visitor:
         self.caller = caller
         self.transport = transport
         self._verifier = verifier
+        self.on_known: Callable[[], None] | None = None
+        """Called each time it has shown who it is."""
 
     @property
     def needs_secret(self) -> bool:
@@ -93,4 +96,6 @@ class Visitor:
                 "this proxy wants to know who you are: give proxy-authorization"
             )
         name = await self._verifier.verify(credentials, self._source)
+        if self.on_known is not None:
+            self.on_known()
         return Caller(f"secret:{name}", self.caller.address)

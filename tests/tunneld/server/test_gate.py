@@ -256,6 +256,29 @@ async def test_a_grpc_call_shows_a_secret_in_its_metadata(
                 assert (await call.status())[0] == status
 
 
+async def test_who_shows_nothing_over_http_2_is_closed_and_who_does_may_stay(
+    pki: Path, tmp_path: Path, secrets: str
+) -> None:
+    cert, key = TLS["cert"], TLS["key"]
+    table = Frontend(listen="127.0.0.1:0", secrets=secrets, cert=cert, key=key)
+    options = {"frontends": (table,), "head_timeout": 0.5}
+    async with open_world(pki, tmp_path, server_options=options) as world:
+        port = await world.endpoint(echo)
+        peer = await open_tls(world.frontend, pki, context=stranger(pki, "h2"))
+        async with open_h2(peer) as client:
+            head = [(":method", "CONNECT"), (":authority", f"127.0.0.1:{port}")]
+            good = await client.request([*head, ("proxy-authorization", ALICE)])
+            assert (await good.response())[":status"] == "200"
+            silent = await open_tls(world.frontend, pki, context=stranger(pki, "h2"))
+            async with open_h2(silent) as other:
+                refused = await other.request(head)
+                assert (await refused.response())[":status"] == "407"
+                with trio.fail_after(10):
+                    await other.closed.wait()  # which is later than the first's time
+            more = await client.request([*head, ("proxy-authorization", TOKEN)])
+            assert (await more.response())[":status"] == "200"
+
+
 # -- UNIX sockets -----------------------------------------------------------------------------
 
 
