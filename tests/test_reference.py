@@ -5,7 +5,7 @@ import json
 import re
 from pathlib import Path
 from types import UnionType
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import msgspec
 import pytest
@@ -58,6 +58,9 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "tunnel": config.TunnelListener,
     "forwards": config.Forward,
     "websocket": config.WebsocketListener,
+    "limits": config.Limits,
+    "limits.for": config.LimitsFor,
+    "limits of an agent": config.AgentLimits,
     "policy": config.Policy,
     "policy.rules": config.Rule,
     "policy.agents": config.AgentGrant,
@@ -67,9 +70,9 @@ TABLES: dict[str, type[msgspec.Struct]] = {
 
 def type_words(kind: Any) -> set[str]:
     """What the reference may call a type."""
-    if get_origin(kind) is Annotated:
+    if get_origin(kind) in (UnionType, Union):  # something, or none
         kind = get_args(kind)[0]
-    if get_origin(kind) is UnionType:  # a table, or none
+    if get_origin(kind) is Annotated:
         kind = get_args(kind)[0]
     if get_origin(kind) is tuple:
         of = get_args(kind)[0]
@@ -85,7 +88,7 @@ def type_words(kind: Any) -> set[str]:
         return {"text", "file", "address"}
     if (isinstance(kind, type) and issubclass(kind, msgspec.Struct)) or get_origin(kind) is dict:
         return {"table"}
-    return {"seconds"}
+    return {"seconds", "number"}
 
 
 def default_of(field: msgspec.structs.FieldInfo) -> str:

@@ -21,7 +21,9 @@ Seconds: TypeAlias = Annotated[float, Meta(gt=0)]
 TlsVersion: TypeAlias = Literal["1.2", "1.3"]
 Mode: TypeAlias = Literal["any", "grpc", "http-connect"]
 Strategy: TypeAlias = Literal["destHost", "defaultRoute", "default"]
-Count: TypeAlias = Annotated[int, Meta(ge=0, le=1 << 50)]
+MOST = 1 << 50
+"""Of whatever is counted."""
+Count: TypeAlias = Annotated[int, Meta(ge=0, le=MOST)]
 PerSecond: TypeAlias = Annotated[float, Meta(ge=0, le=1e9)]
 Processes: TypeAlias = Annotated[int, Meta(ge=1, le=64)]
 

@@ -9,6 +9,7 @@ import msgspec
 
 from tunneld.config import (
     KINDS,
+    MOST,
     AdminConfig,
     AgentConfig,
     Config,
@@ -26,7 +27,7 @@ from tunneld.schema import Problem, did_you_mean, join, shown, struct_problems
 
 _Table = TypeVar("_Table", AgentConfig, ServerConfig, Frontend, TunnelListener, WebsocketListener)
 _Listener = TypeVar("_Listener", Frontend, Forward)
-_KEYS = ("log", "admin", "watch", "role")
+_KEYS = ("log", "admin", "watch", "buffer-memory", "role")
 _AGENT_FILES = (
     "websocket_ca",
     "http_proxy_credentials",
@@ -65,6 +66,10 @@ def load_config(path: Path) -> Config:
     ]
     if not isinstance(watch, bool):
         problems.append(Problem("watch", f"expected true or false, got {shown(watch)}"))
+    memory = table.get("buffer-memory", 0)
+    if not isinstance(memory, int) or isinstance(memory, bool) or not 0 <= memory <= MOST:
+        text = f"expected octets, 0 to {MOST}, got {shown(memory)}"
+        problems.append(Problem("buffer-memory", text))
     base = path.absolute().parent
     problems += _daemon_problems(table)
     try:
@@ -73,7 +78,13 @@ def load_config(path: Path) -> Config:
         raise ConfigError(str(path), [*problems, *exc.problems]) from None
     _raise_if(str(path), problems)
     log = msgspec.convert(table.get("log", {}), LogConfig)
-    return Config(log=log, admin=_admin(table, base), watch=watch, role=roles)
+    return Config(
+        log=log,
+        admin=_admin(table, base),
+        watch=watch,
+        buffer_memory=memory,
+        role=roles,
+    )
 
 
 def _daemon_problems(table: dict[str, Any]) -> list[Problem]:

@@ -377,3 +377,13 @@ def test_watching_is_on_unless_it_is_turned_off(write: Write) -> None:
     assert not load_config(write(f"watch = false\n{AGENT}")).watch
     with pytest.raises(ConfigError, match="watch: expected"):
         load_config(write(f'watch = "no"\n{AGENT}'))
+
+
+@pytest.mark.parametrize("value", ["-1", "true", '"1G"', "1.5", str(1 << 51)])
+def test_the_memory_of_buffers_is_a_number_of_octets(tmp_path: Path, value: str) -> None:
+    file = tmp_path / "tunneld.toml"
+    file.write_text(f"buffer-memory = {value}\n")
+    with pytest.raises(ConfigError, match="buffer-memory: expected octets, 0 to"):
+        load_config(file)
+    file.write_text("buffer-memory = 1_000_000\n")
+    assert load_config(file).buffer_memory == 1_000_000

@@ -13,7 +13,14 @@ from tunneld.caller import Caller
 from tunneld.config import ServerConfig
 from tunneld.conns import Conn, Conns
 from tunneld.descriptors import descriptors
-from tunneld.dialing import AGENT_TIMEOUT, NO_AGENT, TUNNEL_LOST, DialError
+from tunneld.dialing import (
+    AGENT_TIMEOUT,
+    MAX_AUTHORITY,
+    NO_AGENT,
+    TUNNEL_LOST,
+    DialError,
+    check_length,
+)
 from tunneld.dialrecord import DialRecord, DialRecords
 from tunneld.events import Event, emit
 from tunneld.pacedend import paced
@@ -103,9 +110,10 @@ class Dialer:
         Raises:
           DialError: the endpoint could not be reached; ``carry`` was not called.
         """
-        record = record or DialRecord(caller, address)
+        record = record or DialRecord(caller, address[:MAX_AUTHORITY])
         record.entry = entry
         try:
+            check_length(address)
             with self._conns.listed(caller, address, dial=record.id) as conn, Visit() as visit:
                 self._admission.admit(caller, visit)
                 if sock is not None:
@@ -127,12 +135,12 @@ class Dialer:
         exc.dial = record.id
         record.failed(exc)
         self.records.keep(record)
+        self._telemetry.tunneld_dial_failures[exc.kind.code] += 1
         if isinstance(exc, LimitedError):
             self._telemetry.tunneld_refused_dials_total[exc.limit] += 1
             self._refusals.log(exc, record.id, str(record.caller))
             return
         self._telemetry.dial_failure_count[_REASONS.get(exc.kind, ERROR_RESPONSE)] += 1
-        self._telemetry.tunneld_dial_failures[exc.kind.code] += 1
         emit(
             Event.DIAL_FAILED,
             client=str(record.caller),
