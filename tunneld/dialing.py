@@ -6,6 +6,7 @@ code of the control protocol.
 
 import re
 from dataclasses import dataclass
+from typing import Final
 
 from ctl.messages import ControlError
 
@@ -60,6 +61,11 @@ _BY_STATUS = {
     503: NO_AGENT,
     504: TIMEOUT,
 }
+MAX_AUTHORITY: Final = 320
+"""Characters of ``host:port``, with room for any host and brackets around it."""
+_HOST = re.compile(r"[A-Za-z0-9._-]{1,253}|(?=.{1,253}\Z)[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*(?:%[!-~]+)?")
+"""A name or an address. Of a name no more than resolvers take for themselves: to glibc's a
+backslash begins an escape, so that ``\\115ecret`` would be another way to say ``secret``."""
 _MAX_DETAILS = 1_000
 """Characters of a failure's text in ``proxy-status``."""
 _ERROR = re.compile(r";\s*error=([a-z_]+)")
@@ -144,7 +150,8 @@ def split_authority(authority: str) -> tuple[str, int]:
     """Split ``host:port`` or ``[v6]:port``.
 
     Raises:
-      DialError: `BAD_ADDRESS`, in the wording of Go's dialer, which clients of konnectivity match.
+      DialError: `BAD_ADDRESS` or `UNKNOWN_NAME`, in the wording of Go's dialer, which clients of
+        konnectivity match.
     """
     if authority.startswith("["):
         host, bracket, rest = authority[1:].partition("]")
@@ -159,10 +166,28 @@ def split_authority(authority: str) -> tuple[str, int]:
             raise _bad_address(authority, "too many colons in address")
     if not port.isascii() or not port.isdigit() or len(port) > 5 or not 0 < int(port) < 65536:
         raise DialError(BAD_ADDRESS, f"dial tcp: address {port}: invalid port")
-    if not host or len(host) > 253 or any(c <= " " or c > "~" for c in host):
+    if not is_host(host):
+        if host and len(host) <= 253 and all(" " < c <= "~" for c in host):
+            raise DialError(UNKNOWN_NAME, f"dial tcp: lookup {host}: no such host")
         shown = host if len(host) <= 40 else f"{host[:40]}… ({len(host)} characters)"
         raise DialError(BAD_ADDRESS, f"dial tcp: host {shown!r}: 1 to 253 visible ASCII characters")
     return host, int(port)
+
+
+def is_host(text: str) -> bool:
+    """Whether a text may be a host: an IPv6 address, or what rules and resolvers take for the same
+    name."""
+    return _HOST.fullmatch(text) is not None
+
+
+def check_length(authority: str) -> None:
+    """Refuse what is too long for any destination, before anybody keeps it.
+
+    Raises:
+      DialError: `BAD_ADDRESS`.
+    """
+    if len(authority) > MAX_AUTHORITY:
+        raise _bad_address(authority, f"more than {MAX_AUTHORITY} characters")
 
 
 def host_of(address: str) -> str:

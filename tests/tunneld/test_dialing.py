@@ -79,6 +79,16 @@ def test_what_cannot_be_dialled_is_said_in_go_s_words(authority: str, text: str)
     assert str(caught.value) == text
 
 
+@pytest.mark.parametrize(
+    "host", [r"\115ecret.example", r"se\cret.example", "a%lo", "@a", r"[\115ecret:]", "a~b", "[:;]"]
+)
+def test_a_name_that_a_resolver_might_take_for_another_is_none(host: str) -> None:
+    """glibc's reads ``\\115`` as ``s``: no rule about ``secret.example`` would fit it."""
+    with pytest.raises(DialError, match=r"dial tcp: lookup .*: no such host") as caught:
+        split_authority(f"{host}:80")
+    assert caught.value.kind is UNKNOWN_NAME
+
+
 def test_a_long_host_is_shown_in_part() -> None:
     with pytest.raises(DialError, match=r"dial tcp: host 'x{40}… \(300 characters\)'"):
         split_authority("x" * 300 + ":80")

@@ -4,14 +4,13 @@ import re
 import socket
 from dataclasses import dataclass
 
-from tunneld.dialing import BAD_ADDRESS, UNKNOWN_NAME, DialError, Kind
+from tunneld.dialing import BAD_ADDRESS, UNKNOWN_NAME, DialError, Kind, is_host
 
 NETWORKS = ("tcp", "tcp4", "tcp6")
 """Go's agent takes all that its dialer knows, UNIX sockets of its host among them; we do not."""
 
 _SHOWN = 300
 """Characters of a bad address that an error repeats."""
-_MAX_HOST = 253
 _NUMBER = re.compile(r"[+-]?[0-9]*")
 _LOOPBACK = {"tcp": "127.0.0.1", "tcp4": "127.0.0.1", "tcp6": "::1"}
 
@@ -38,7 +37,7 @@ def parse_target(network: str, address: str) -> Target:
     host, port = _split(network, address)
     number = _port(network, port)
     host = host or _LOOPBACK[network]
-    if len(host) > _MAX_HOST or any(c <= " " or c > "~" for c in host):
+    if not is_host(host):
         raise _error(network, f"lookup {host[:_SHOWN]}: no such host", UNKNOWN_NAME)
     return Target(network, host, number)
 

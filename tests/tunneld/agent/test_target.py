@@ -57,6 +57,7 @@ def test_a_port_may_be_the_name_of_a_service() -> None:
         ("tcp", "h:nosuch", "dial tcp: lookup tcp/nosuch: unknown port"),
         ("tcp", "h:a\0b", "dial tcp: lookup tcp/a\0b: unknown port"),
         ("tcp", "a b:1", "dial tcp: lookup a b: no such host"),
+        ("tcp", r"\115ecret:1", r"dial tcp: lookup \115ecret: no such host"),
         ("tcp", "a\0b:1", "dial tcp: lookup a\0b: no such host"),
         ("tcp", "x" * 400 + ":1", f"dial tcp: lookup {'x' * 300}: no such host"),
         ("tcp", "x" * 400, f"dial tcp: address {'x' * 300}…: missing port in address"),
