@@ -13,8 +13,10 @@ METADATA: Final[tuple[IpNetwork, ...]] = tuple(
     for text in (
         "169.254.0.0/16",  # link-local; 169.254.169.254 at nearly all clouds
         "fe80::/10",  # link-local
-        "fd00:ec2::254/128",  # AWS
+        "fd00:ec2::/32",  # AWS, the credentials of EKS at ::23 among them
         "fd20:ce::254/128",  # Google
+        "fd00:c1::a9fe:a9fe/128",  # Oracle
+        "fd00:42::42/128",  # Scaleway
         "100.100.100.200/32",  # Alibaba
         "168.63.129.16/32",  # Azure's host
     )
@@ -22,7 +24,7 @@ METADATA: Final[tuple[IpNetwork, ...]] = tuple(
 """Where a cloud tells its machines who they are, credentials included: no destination unless a
 rule names it."""
 
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 """RFC 6052 section 2.1: the last 32 bits are an IPv4 address."""
 _OLD_FORM = re.compile(r"[0-9][0-9a-fA-FxX.]*")
 
@@ -33,7 +35,7 @@ def real_address(address: IpAddress) -> IpAddress:
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped is not None:
             address = address.ipv4_mapped
-        elif address in _NAT64:
+        elif address in NAT64:
             address = ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
         elif address.is_unspecified:
             return ipaddress.IPv6Address("::1")

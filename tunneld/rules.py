@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from fnmatch import translate
 from typing import Any, Final
 
-from tunneld.addresses import METADATA, IpAddress, IpNetwork, real_address
+from tunneld.addresses import METADATA, NAT64, IpAddress, IpNetwork, real_address
 from tunneld.config import DestinationRule
 from tunneld.config import Rule as RuleConfig
 
@@ -93,7 +93,7 @@ class Rule:
         self.label = config.name or f"rule {number}"
         self.clients = Patterns(config.client if isinstance(config, RuleConfig) else ())
         self.agents = Patterns(config.agent if isinstance(config, RuleConfig) else ())
-        self.networks = tuple(check_network(text) for text in config.cidr)
+        self.networks = tuple(_network_of_rule(text) for text in config.cidr)
         self._hosts = Patterns([check_host(text) for text in config.host], ignore_case=True)
         self._ports = [_ports(value) for value in config.port]
         self.opens_metadata = (
@@ -193,6 +193,13 @@ def check_network(text: str) -> IpNetwork:
         raise RuleError("cidr", f"{text!r}: {exc}; expected 10.0.0.0/8 or an address") from exc
     if isinstance(network, ipaddress.IPv6Network) and network.network_address.ipv4_mapped:
         raise RuleError("cidr", f"{text!r}: write the IPv4 network, which covers mapped addresses")
+    return network
+
+
+def _network_of_rule(text: str) -> IpNetwork:
+    network = check_network(text)
+    if network.version == 6 and network.subnet_of(NAT64):
+        raise RuleError("cidr", f"{text!r}: write the IPv4 network, which covers NAT64's addresses")
     return network
 
 

@@ -38,5 +38,12 @@ def test_names_are_no_addresses(name: str) -> None:
 
 
 def test_metadata_addresses_of_the_large_clouds_are_known() -> None:
-    for text in ("169.254.169.254", "fd00:ec2::254", "100.100.100.200", "168.63.129.16"):
+    for text in (
+        "169.254.169.254",
+        "fd00:ec2::254",
+        "fd00:ec2::23",
+        "fd00:c1::a9fe:a9fe",
+        "100.100.100.200",
+        "168.63.129.16",
+    ):
         assert any(ipaddress.ip_address(text) in network for network in METADATA)

@@ -113,8 +113,9 @@ class Dialer:
         record = record or DialRecord(caller, address[:MAX_AUTHORITY])
         record.entry = entry
         try:
-            check_length(address)
-            with self._conns.listed(caller, address, dial=record.id) as conn, Visit() as visit:
+            listed = self._conns.listed(caller, record.destination, dial=record.id)
+            with listed as conn, Visit() as visit:
+                check_length(address)
                 self._admission.admit(caller, visit)
                 if sock is not None:
                     descriptors.check(sock, "this server")

@@ -13,7 +13,7 @@ from functools import lru_cache
 from tunneld import config as configuration
 from tunneld.addresses import IpAddress, written_address
 from tunneld.caller import CONTROL
-from tunneld.dialing import host_of, split_authority
+from tunneld.dialing import check_length, host_of, split_authority
 from tunneld.rules import (
     MAX_RULES_TEXT,
     METADATA_CLAUSE,
@@ -148,8 +148,9 @@ class Policy:
         Raises:
           DialError: the destination cannot be told.
         """
+        check_length(authority)
         if self.is_open:  # the agent may understand more than we do
-            host, port = host_of(authority), 0
+            host, port = host_of(authority).strip("[]"), 0
         else:
             host, port = split_authority(authority)
         address = written_address(host)

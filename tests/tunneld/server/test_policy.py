@@ -3,6 +3,7 @@ import pytest
 from tunneld.config import Policy as PolicyConfig
 from tunneld.config import Rule
 from tunneld.dialing import DialError
+from tunneld.rules import RuleError
 from tunneld.server.policy import Policy, Verdict
 
 ALICE = "cert:alice"
@@ -110,3 +111,24 @@ def test_replaced_rules_hold_at_once() -> None:
     assert verdict(rules, "10.0.0.1:80").denied
     rules.replace(PolicyConfig(rules=(Rule(action="allow"),)))
     assert not verdict(rules, "10.0.0.1:80").denied
+
+
+def test_brackets_around_a_metadata_address_hide_nothing() -> None:
+    """Agents of konnectivity get an address as it is, and Go takes IPv4 in brackets."""
+    assert verdict(policy(open=True), "[169.254.169.254]:80").denied
+    assert verdict(policy(open=True), "[169.254.169.254]:http").denied
+
+
+@pytest.mark.parametrize("opened", [True, False])
+def test_rulings_are_not_kept_of_what_is_too_long_for_a_destination(opened: bool) -> None:
+    """A client of gRPC may ask for an address of 4 MiB, as often as it likes."""
+    rules = policy(open=True) if opened else policy(Rule(action="allow"))
+    with pytest.raises(DialError, match="more than 320 characters"):
+        rules.ruling(ALICE, "a" * 400 + ":80")
+    assert rules.ruling.cache_info().currsize == 0
+
+
+def test_a_rule_about_translated_addresses_is_refused() -> None:
+    """They are looked at as the IPv4 addresses that they stand for, so it would never fit."""
+    with pytest.raises(RuleError, match="write the IPv4 network"):
+        policy(Rule(action="deny", cidr=("64:ff9b::/96",)))
