@@ -137,9 +137,14 @@ def read_steps(text: str) -> list[tuple[float, str, str]]:
     """Read what `write_steps` wrote; anything else is one step that says so."""
     try:
         steps = json.loads(text)
-        return [(float(ms), str(name)[:40], str(words)[:1000]) for ms, name, words in steps]
+        return [(float(ms), _text(name, 40), _text(words, 1000)) for ms, name, words in steps]
     except (ValueError, TypeError, OverflowError, RecursionError):
         return [(0.0, "trace", "the agent sent steps that cannot be read")]
+
+
+def _text(value: object, length: int) -> str:
+    """What can be sent on: JSON may hold halves of surrogate pairs."""
+    return str(value)[:length].encode("utf-8", "replace").decode()
 
 
 def _step(ms: float, name: str, text: str, where: str) -> dict[str, Any]:

@@ -78,6 +78,11 @@ def test_steps_of_a_hostile_agent_are_cut() -> None:
     assert (len(name), len(words)) == (40, 1000)
 
 
+def test_steps_of_a_hostile_agent_can_be_sent_on() -> None:
+    """JSON may hold half a pair of surrogates, UTF-8 may not."""
+    assert read_steps(r'[[1, "\ud800", "\udfff!"]]') == [(1.0, "?", "?!")]
+
+
 def test_the_last_failed_dials_are_kept() -> None:
     records = DialRecords()
     dials = [failed(number) for number in range(KEPT + 5)]
