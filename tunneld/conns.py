@@ -80,7 +80,8 @@ class Conn:
         """How, in a word, once it has: see `Conns.listed`."""
         self.error: BaseException | None = None
         """What ended it, if it was an error."""
-        self._scope = trio.CancelScope()
+        self.scope = trio.CancelScope()
+        """What `kill` cancels."""
         self._killed: str | None = None
         self._how = "killed"
 
@@ -95,7 +96,7 @@ class Conn:
                 destination=self.destination,
                 reason=reason,
             )
-            self._scope.cancel()
+            self.scope.cancel()
 
     def kill(self, reason: str) -> None:
         """Reset the connection both ways, or give its dial up."""
@@ -109,17 +110,14 @@ class Conn:
                 agent=self.agent,
                 reason=reason,
             )
-            self._scope.cancel()
+            self.scope.cancel()
 
-    @contextmanager
-    def mortal(self) -> Iterator[None]:
-        """Have `kill` end the block.
+    def deliver_kill(self) -> None:
+        """To be called behind `scope`.
 
         Raises:
-          DialError, RelayError: it did, while dialling or later.
+          DialError, RelayError: `kill` or `expire` was called, while dialling or later.
         """
-        with self._scope:
-            yield
         if self._killed is not None:
             text = f"{self._how}: {self._killed}" if self._killed else self._how
             raise DialError(FAILED, text) if self.state == DIALLING else RelayError(text)
@@ -239,8 +237,9 @@ class Conns:
         if len(self._conns) == 1:
             self._some.set()
         try:
-            with conn.mortal():
+            with conn.scope:
                 yield conn
+            conn.deliver_kill()
             conn.ended = "closed"
         except BaseException as exc:
             conn.error = exc
