@@ -304,24 +304,24 @@ def _memory(pid: int) -> int:
     return resident * 4096
 
 
-def schedule(seed: int) -> Iterator[Fault]:
+def schedule(seed: int, faults: Sequence[Fault] = FAULTS) -> Iterator[Fault]:
     """Every fault once in each round, in another order each time."""
     chance = random.Random(f"{seed}/schedule")
     while True:
-        yield from chance.sample(FAULTS, len(FAULTS))
+        yield from chance.sample(faults, len(faults))
 
 
 def run(
     seconds: float,
     seed: int,
     slots: int,
-    faults: Iterator[Fault] | None = None,
+    faults: Iterator[Fault],
     say: Callable[[str], None] = print,
 ) -> Result:
     """Build a site, play, remove it; what was found."""
     result = Result(seed, slots)
     with tempfile.TemporaryDirectory(prefix="turmoil-") as directory:
         with open_site(Path(directory), slots, seed) as (site, left):
-            Trial(site, result, say).run(faults or schedule(seed), seconds)
+            Trial(site, result, say).run(faults, seconds)
         result.violations += [f"left: {each}" for each in left]
     return result
