@@ -224,7 +224,7 @@ async def test_every_member_of_the_audit_is_in_the_reference() -> None:
     documented = [row[0] for rows in tables.values() for row in rows]
     line = json.loads(line_of(Conn(ANYBODY, "db:5432", "home"), "edge", "server"))
     assert documented[: len(line)] == list(line)
-    endings = ["closed", "reset", "failed", "killed", "cancelled", "error"]
+    endings = ["closed", "reset", "failed", "killed", "expired", "cancelled", "error"]
     assert documented[len(line) :] == endings
 
 
