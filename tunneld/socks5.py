@@ -4,6 +4,7 @@ Parsers take the octets that there are, and return a message and its length, or 
 is not complete; the longest has 513 octets.
 """
 
+import contextlib
 import ipaddress
 import struct
 from dataclasses import dataclass
@@ -128,14 +129,14 @@ def _host(kind: int, octets: bytes) -> str:
     if kind != _NAME:
         return str(ipaddress.ip_address(octets))
     name = octets[1:]
-    # Whoever writes an address as a name means the address.
-    if b":" in name or not all(0x21 <= octet <= 0x7E and octet not in b"[]/@" for octet in name):
-        try:
-            return str(ipaddress.IPv6Address(name.decode("ascii")))
-        except ValueError:
-            text = f"{name[:40]!r} is no name of a host"
-            raise SocksError(text, Reply.FAILED.encode()) from None
-    return name.decode("ascii")
+    if all(0x21 <= octet <= 0x7E and octet not in b"[]/@" for octet in name):
+        text = name.decode("ascii")
+        if ":" not in text:
+            return text
+        # Whoever writes an address as a name means the address.
+        with contextlib.suppress(ValueError):
+            return str(ipaddress.IPv6Address(text))
+    raise SocksError(f"{name[:40]!r} is no name of a host", Reply.FAILED.encode())
 
 
 def _check_version(octets: bytes, version: int) -> None:

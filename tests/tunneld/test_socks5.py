@@ -67,6 +67,7 @@ def test_a_message_is_read_however_it_is_cut(parse: Parser, octets: bytes, messa
         (parse_request, name_request(b"[::1]"), Reply.FAILED.encode(), "is no name"),
         (parse_request, name_request(b"\xff"), Reply.FAILED.encode(), "is no name"),
         (parse_request, name_request(b"u@a"), Reply.FAILED.encode(), "is no name"),
+        (parse_request, name_request(b"fe80::1%\x01\n"), Reply.FAILED.encode(), "is no name"),
     ],
 )
 def test_what_cannot_be_served_is_told(
