@@ -373,11 +373,16 @@ async def _take_over(
     ]
     for name in teams:
         takeover.gate.arrive(name)
+    takeover.succeeded = partial(_own, settings, locks)
     await takeover.fetch_agents()
     async with trio.open_nursery() as nursery:
         for name in teams:
             nursery.start_soon(_open_team, name, takeover.gate, supervisor)
-    open_listeners.given_away = False  # from now on they are ours
+
+
+def _own(settings: Settings, locks: Sequence[LockFile]) -> None:
+    """What was the other daemon's is ours from now on."""
+    open_listeners.given_away = False
     paths = {"control": str(settings.control), "state": str(settings.state)}
     for lock in locks:
         lock.say({"pid": os.getpid(), **paths})

@@ -14,6 +14,7 @@ sockets, so none is refused.
 
 import json
 import socket
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -80,6 +81,8 @@ class Takeover:
             self._sock.close()
             raise ValueError(f"no order of a daemon: {exc}") from exc
         self.gate = Gate(self._passed)
+        self.succeeded: Callable[[], None] = lambda: None
+        """Called right before the old process gives everything away."""
 
     def claim(self, registry: InheritedSockets = inherited) -> None:
         """Take the listening sockets in."""
@@ -100,7 +103,7 @@ class Takeover:
         to wait for."""
         self.tell({"state": "listening"})
         line = await trio.to_thread.run_sync(self._read_line, abandon_on_cancel=True)
-        way = msgspec.json.decode(line, type=Way) if line else Way({})
+        way = msgspec.json.decode(line, type=Way) if line.endswith(b"\n") else Way({})
         self.gate.open({role: set(ids) for role, ids in way.agents.items()})
 
     def close(self) -> None:
@@ -108,6 +111,7 @@ class Takeover:
         self._sock.close()
 
     def _passed(self) -> None:
+        self.succeeded()
         self.tell({"state": "serving"})
         self.close()
 

@@ -77,6 +77,8 @@ class Upgrade:
         self._running = False
         self.deadline: float | None = None
         """Seconds that connections may still last, once a successor has taken over."""
+        self.successor: subprocess.Popen[bytes] | None = None
+        """It outlives this process, which never waits for it."""
 
     async def run(self, deadline: float, program: str | None, tell: Tell) -> Message:
         """Start a successor and hand everything over.
@@ -87,6 +89,8 @@ class Upgrade:
           tell: is told each step.
         Raises:
           ControlError: it cannot be done, or the new process is not well; all is as before.
+          BaseException: of ``tell``, or cancelled. All is as before, unless the new process serves
+            already: then this one finishes nevertheless.
         """
         self._refuse_what_cannot_be()
         self._running = True
@@ -94,16 +98,25 @@ class Upgrade:
         try:
             with its:
                 child = self._start([program] if program else list(PROGRAM), its)
-            await tell({"step": "started", "pid": child.pid})
             await _Negotiation(self._supervisor, child, ours).run(self._order(), tell)
         finally:
             ours.close()
             self._running = False
         self.deadline = deadline
+        self.successor = child
         self._pass_on(child.pid)
-        await self._belongings.notifier.succeeded_by(child.pid)
-        conns = len(await self._supervisor.conns())
-        return {"pid": child.pid, "old_pid": os.getpid(), "conns": conns, "deadline": deadline}
+        try:
+            return await self._report(child.pid, deadline, tell)
+        except BaseException:  # whoever asked is gone, and there is no way back
+            self.finish()
+            raise
+
+    async def _report(self, pid: int, deadline: float, tell: Tell) -> Message:
+        with trio.CancelScope(shield=True):
+            await self._belongings.notifier.succeeded_by(pid)
+        await tell({"step": "serving"})
+        conns = (await self._supervisor.connections()).total()
+        return {"pid": pid, "old_pid": os.getpid(), "conns": conns, "deadline": deadline}
 
     def _refuse_what_cannot_be(self) -> None:
         if self._running or self.deadline is not None:
@@ -182,23 +195,25 @@ class _Negotiation:
         self._kept = bytearray()
 
     async def run(self, order: Order, tell: Tell) -> None:
+        """Return as soon as the new process serves; until then whatever goes wrong is undone."""
         left = False
         try:
-            async with self._line:
-                await self._say(order)
-                await self._expect("listening", START_TIMEOUT)
-                await tell({"step": "listening"})
-                left = True
-                agents = await self._send_agents()
-                await self._say(Way(agents))
-                number = sum(map(len, agents.values()))
-                await tell({"step": "agents", "agents": number})
-                await self._expect("serving", PATIENCE + START_TIMEOUT)
-                await tell({"step": "serving"})
+            await tell({"step": "started", "pid": self._child.pid})
+            await self._say(order)
+            await self._expect("listening", START_TIMEOUT)
+            await tell({"step": "listening"})
+            left = True
+            agents = await self._send_agents()
+            await self._say(Way(agents))
+            number = sum(map(len, agents.values()))
+            await tell({"step": "agents", "agents": number})
+            await self._expect("serving", PATIENCE + START_TIMEOUT)
         except BaseException:
             with trio.CancelScope(shield=True):
                 await self._undo(left)
             raise
+        finally:
+            self._line.socket.close()  # by no checkpoint, which might end in a cancellation
 
     async def _say(self, message: Struct) -> None:
         try:
