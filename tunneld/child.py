@@ -57,7 +57,12 @@ class Child:
             pass_fds=descriptors,
             start_new_session=True,
         )
-        return cls(popen)
+        try:
+            return cls(popen)
+        except OSError:  # no descriptor to await it by
+            popen.kill()
+            with popen:
+                raise
 
     @property
     def pid(self) -> int:

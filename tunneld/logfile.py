@@ -65,7 +65,10 @@ class LogFile(Output):
 
     def _rotate(self) -> None:
         try:
-            self._path.replace(self._path.with_name(f"{self._path.name}.1"))
+            try:
+                self._path.replace(self._path.with_name(f"{self._path.name}.1"))
+            except FileNotFoundError:
+                pass  # put aside already, and then there was no descriptor for another
             descriptor = _open(self._path)
         except OSError:
             return  # the old file grows on; the next line tries again

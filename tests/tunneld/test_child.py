@@ -1,3 +1,4 @@
+import contextlib
 import os
 import signal
 import sys
@@ -5,6 +6,7 @@ import sys
 import pytest
 import trio
 
+from tests.tunneld.fewdescriptors import few_descriptors, lowest
 from tunneld.child import Child, describe_status
 
 PYTHON = [sys.executable, "-S", "-c"]
@@ -31,6 +33,18 @@ async def test_a_child_is_reaped_even_if_nobody_waits_for_long() -> None:
         await child.finish(0)
     with pytest.raises(ProcessLookupError):
         os.kill(child.pid, 0)
+
+
+@pytest.mark.parametrize("left", range(12))
+async def test_without_descriptors_for_it_a_child_is_not_left_alone(left: int) -> None:
+    before, child = lowest(), None
+    with few_descriptors(left), contextlib.suppress(OSError):
+        child = Child.spawn(["sleep", "100"])
+    if child is not None:
+        await child.finish(0)
+    children = await trio.Path("/proc/self/task", str(os.getpid()), "children").read_text()
+    assert not children
+    assert lowest() == before
 
 
 async def test_a_child_talks_by_pipes() -> None:

@@ -3,7 +3,6 @@
 import os
 import resource
 import socket
-from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -11,30 +10,11 @@ import trio
 from structlog.testing import capture_logs
 from trio.testing import MockClock
 
+from tests.tunneld.fewdescriptors import few_descriptors, lowest
 from tunneld.agent.connect import connect
 from tunneld.descriptors import Descriptors
 from tunneld.dialing import OVERLOADED, DialError
 from tunneld.quota import LimitedError
-
-
-@pytest.fixture
-def leave() -> Iterator[Callable[[int], int]]:
-    """Sets the process's limit so that so many descriptors are left; gives the limit."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-
-    def set_left(left: int) -> int:
-        limit = lowest() + left
-        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
-        return limit
-
-    yield set_left
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-
-
-def lowest() -> int:
-    number = os.open(os.devnull, os.O_RDONLY)
-    os.close(number)
-    return number
 
 
 def test_an_eighth_is_kept_back_and_64_at_most() -> None:
@@ -49,12 +29,9 @@ def test_an_eighth_is_kept_back_and_64_at_most() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-async def test_a_socket_with_a_high_number_is_refused_and_one_with_a_low_number_is_not(
-    leave: Callable[[int], int],
-) -> None:
+async def test_a_socket_with_a_high_number_is_refused_and_one_with_a_low_number_is_not() -> None:
     descriptors = Descriptors()
-    leave(60)
-    with ExitStack() as stack:
+    with few_descriptors(60), ExitStack() as stack:
         while (sock := stack.enter_context(socket.socket())).fileno() < descriptors.usable:
             descriptors.check(sock, "this server")
         assert descriptors.are_short
@@ -62,7 +39,8 @@ async def test_a_socket_with_a_high_number_is_refused_and_one_with_a_low_number_
             descriptors.check(sock, "this server")
         assert caught.value.kind is OVERLOADED
         assert caught.value.limit == "descriptors"
-    assert not descriptors.are_short
+        stack.close()
+        assert not descriptors.are_short
 
 
 async def test_the_log_hears_once_of_each_shortage(mock_clock: MockClock) -> None:
@@ -78,41 +56,31 @@ async def test_the_log_hears_once_of_each_shortage(mock_clock: MockClock) -> Non
 
 
 async def test_a_listener_waits_until_half_of_what_is_kept_back_is_free(
-    autojump_clock: MockClock, leave: Callable[[int], int]
+    autojump_clock: MockClock,
 ) -> None:
     descriptors = Descriptors()
-    leave(30)
-    taken: list[int] = []
-    while lowest() < descriptors.limit - 2:
-        taken.append(os.open(os.devnull, os.O_RDONLY))
-    try:
+    with few_descriptors(30), ExitStack() as taken:
+        while lowest() < descriptors.limit - 2:
+            taken.callback(os.close, os.open(os.devnull, os.O_RDONLY))
         with trio.move_on_after(10) as waiting:
             await descriptors.wait_for_some()
         assert waiting.cancelled_caught
-    finally:
-        for number in taken:
-            os.close(number)
-    await descriptors.wait_for_some()
+        taken.close()
+        await descriptors.wait_for_some()
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "name.invalid"])
-async def test_a_dial_without_a_descriptor_fails_as_busy(
-    leave: Callable[[int], int], host: str
-) -> None:
+async def test_a_dial_without_a_descriptor_fails_as_busy(host: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         await trio.to_thread.run_sync(lambda: None)  # what threads need is there
-        leave(0)
-        with pytest.raises(DialError) as caught:
+        with few_descriptors(0), pytest.raises(DialError) as caught:
             await connect(host, port, 5)
         assert caught.value.kind is OVERLOADED
 
 
-async def test_a_dial_that_gets_one_that_is_kept_back_fails_as_busy_and_gives_it_back(
-    leave: Callable[[int], int],
-) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        leave(1)
+async def test_a_dial_that_gets_one_that_is_kept_back_fails_as_busy_and_gives_it_back() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, few_descriptors(1):
         with pytest.raises(LimitedError, match="this agent has few file descriptors left"):
             await connect("127.0.0.1", listener.getsockname()[1], 5)
-        os.close(os.open(os.devnull, os.O_RDONLY))  # which is the last one
+        assert lowest() == Descriptors().limit - 1

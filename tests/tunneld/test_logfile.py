@@ -1,6 +1,7 @@
 import os
 from pathlib import Path
 
+from tests.tunneld.fewdescriptors import few_descriptors
 from tunneld.logbook import record
 from tunneld.logfile import LogFile, Output, render
 
@@ -42,6 +43,21 @@ def test_a_file_that_cannot_be_put_aside_grows_on(tmp_path: Path) -> None:
     log.write("second")
     log.close()
     assert path.read_text() == "first\nsecond\n"
+
+
+def test_a_file_that_was_put_aside_without_a_descriptor_for_another_is_followed_by_one(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "tunneld.log"
+    log = LogFile(path, max_size=1)
+    with few_descriptors(0):
+        log.write("first")
+        log.write("second")
+    log.write("third")
+    log.write("fourth")
+    log.close()
+    assert (tmp_path / "tunneld.log.1").read_text() == "fourth\n"
+    assert path.read_text() == ""
 
 
 def test_a_log_file_can_stand_in_for_a_descriptor(tmp_path: Path) -> None:
