@@ -69,12 +69,10 @@ class LifeMethods:
     async def _tell(self, entries: list[Entry], request: Request) -> None:
         """Say now and then what is left."""
         while True:
-            rows = await self._supervisor.conns()
+            conns = await self._supervisor.connections()
             for entry in entries:
-                conns = sum(row["role"] == entry.name for row in rows)
-                await request.item(
-                    {"role": entry.name, "state": str(entry.status.state), "conns": conns}
-                )
+                state, count = str(entry.status.state), conns[entry.name]
+                await request.item({"role": entry.name, "state": state, "conns": count})
             await trio.sleep(_LOOK)
 
     async def _upgrade_to(self, params: UpgradeTo, request: Request) -> Message:

@@ -17,9 +17,6 @@ from tunneld.prepared import FileChange
 from tunneld.reactor import Reactor
 from tunneld.rolerunner import Report, RoleRunner, Surroundings
 
-MAX_ROWS = 1000
-"""Rows that one answer has at most, so that it fits a control frame; the latest stay."""
-
 Row = dict[str, Any]
 
 
@@ -62,14 +59,6 @@ class RoleGroup:
         pulse = _Pulse()
         self._surroundings.reactor.call_next_turn(pulse, pulse.felt.set)
         await pulse.felt.wait()
-
-    def agents(self) -> list[Row]:
-        """Rows for `tunnelctl agents`."""
-        return [row for runner in self._runners.values() for row in runner.agents()][-MAX_ROWS:]
-
-    def conns(self) -> list[Row]:
-        """Rows for `tunnelctl conns`."""
-        return [row for runner in self._runners.values() for row in runner.conns()][-MAX_ROWS:]
 
     def certificates(self) -> list[Row]:
         """As `RoleRunner.certificates`, of all roles."""

@@ -168,16 +168,6 @@ class RoleRunner:
             f"see: tunnelctl role logs {self.config.name}",
         )
 
-    def agents(self) -> list[dict[str, object]]:
-        """Rows for `tunnelctl agents`."""
-        rows = self._role.agents() if self._role else []
-        return [{**row, "server": self.config.name} for row in rows]
-
-    def conns(self) -> list[dict[str, object]]:
-        """Rows for `tunnelctl conns`."""
-        rows = self._role.conns() if self._role else []
-        return [{**row, "role": self.config.name} for row in rows]
-
     async def _keep_running(self) -> None:
         while True:
             try:

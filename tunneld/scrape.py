@@ -1,4 +1,4 @@
-"""All metrics of the daemon, gathered when asked: of its roles, wherever they run, of the processes,
+"""All metrics of the daemon, gathered when asked: of its roles, wherever they run, of processes,
 and its own."""
 
 import time

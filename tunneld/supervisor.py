@@ -7,6 +7,7 @@ Starting and stopping go on whatever becomes of the client who asked.
 
 import os
 import socket
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -22,12 +23,12 @@ from tunneld.factories import FACTORIES, Factories
 from tunneld.localdial import encode_reply
 from tunneld.prepared import FileChange
 from tunneld.role import RoleState
-from tunneld.rolegroup import MAX_ROWS, RoleGroup, Row, open_role_group
+from tunneld.rolegroup import RoleGroup, Row, open_role_group
 from tunneld.rolestatus import SETTLED, RoleStatus
 from tunneld.roster import Entry, Roster
 from tunneld.team import Team
 from tunneld.workerlink import gone
-from tunneld.workplace import ASK_TIMEOUT, Premises, Workplace
+from tunneld.workplace import ASK_TIMEOUT, ROWS_TIMEOUT, Premises, Workplace
 
 log = structlog.get_logger(__name__)
 
@@ -178,13 +179,12 @@ class Supervisor:
         lodging = self._lodgings.get(key)
         return entry.row(lodging.place.pid if lodging else None)
 
-    async def agents(self) -> list[Row]:
-        """Agents of all servers that answer."""
-        return await self._gather(self._group.agents(), lambda place: place.agents())
-
-    async def conns(self) -> list[Row]:
-        """Connections of all roles that answer."""
-        return await self._gather(self._group.conns(), lambda place: place.conns())
+    async def connections(self) -> Counter[str]:
+        """How many connections each role has."""
+        counts: Counter[str] = Counter()
+        for role, answer in await self.ask_all("conns", {"limit": 0}, ROWS_TIMEOUT):
+            counts[role] += answer["total"]
+        return counts
 
     async def certificates(self) -> list[Row]:
         """As `RoleRunner.certificates`, of all roles that answer."""
@@ -309,7 +309,7 @@ class Supervisor:
         async with trio.open_nursery() as nursery:
             for lodging in self._lodgings.values():
                 nursery.start_soon(ask_one, lodging.place)
-        return rows[-MAX_ROWS:]
+        return rows
 
     async def _see_through(self, action: Callable[[], Awaitable[None]]) -> None:
         """Run ``action`` to its end, even if who waits for it is cancelled."""

@@ -115,14 +115,6 @@ class Team:
             self._places = []
             self._close_listeners()
 
-    async def agents(self) -> list[Row]:
-        """Rows for `tunnelctl agents`: one for each tunnel."""
-        return await self._gather(Workplace.agents)
-
-    async def conns(self) -> list[Row]:
-        """Rows for `tunnelctl conns`."""
-        return await self._gather(Workplace.conns)
-
     async def certificates(self) -> list[Row]:
         """As `RoleRunner.certificates`: all processes have the same."""
         rows = await self._gather(Workplace.certificates)

@@ -59,7 +59,7 @@ class Stop(Struct, frozen=True):
 class Rows(Struct, frozen=True):
     """Parameters of ``rows``."""
 
-    kind: Literal["agents", "conns", "certificates"]
+    kind: Literal["certificates"]
 
 
 class Reload(Struct, frozen=True):
@@ -156,13 +156,7 @@ class Worker:
         return {}
 
     async def _rows(self, params: Rows) -> Message:
-        match params.kind:
-            case "agents":
-                return {"rows": self._group.agents()}
-            case "conns":
-                return {"rows": self._group.conns()}
-            case "certificates":
-                return {"rows": self._group.certificates()}
+        return {"rows": self._group.certificates()}
 
     async def _reload(self, params: Reload) -> Message:
         changes = self._group.reload(params.config, apply=params.apply)

@@ -4,7 +4,7 @@ The supervisor requests, the worker answers:
 
     start {config}              {}          the role's table, as in the configuration file
     stop  {name, timeout}       {}          when the role has drained (`RoleRunner.stop`)
-    rows  {kind}                {rows}      kind: "agents", "conns" or "certificates"
+    rows  {kind}                {rows}      kind: "certificates"
     reload {config, apply}      {changes}   `RoleRunner.reload`
     ask   {name, method, params}  as the role answers it (`Role.ask`)
     dial  {name, host, port, reply}  {}     with the client's socket as a descriptor; ``reply`` is

@@ -153,14 +153,6 @@ class Workplace:
         del self._tenants[name]
         self._premises.report(name, RoleStatus(RoleState.STOPPED, restarts=tenant.status.restarts))
 
-    async def agents(self) -> list[Row]:
-        """Rows for `tunnelctl agents`; none from a worker that does not answer."""
-        return await self._rows("agents")
-
-    async def conns(self) -> list[Row]:
-        """Rows for `tunnelctl conns`; none from a worker that does not answer."""
-        return await self._rows("conns")
-
     async def certificates(self) -> list[Row]:
         """As `RoleRunner.certificates`; none from a worker that does not answer."""
         return await self._rows("certificates")

@@ -186,11 +186,17 @@ async def test_cancelling_a_runner_cancels_its_role(script: Script) -> None:
 
 async def test_rows_name_their_role(world: World) -> None:
     world.role.dialled.append(("a", 1))
-    assert world.runner.agents() == [{"id": "demo", "server": "echo"}]
-    assert world.runner.conns() == [{"id": 0, "destination": "a:1", "role": "echo"}]
+    agents = await world.runner.ask("agents", {})
+    assert agents["rows"] == [{"id": "demo", "server": "echo"}]
+    conns = await world.runner.ask("conns", {"destination": "a"})
+    assert conns["rows"] == [{"id": 0, "destination": "a:1", "role": "echo"}]
+    with pytest.raises(ControlError, match="sort: expected one of"):
+        await world.runner.ask("conns", {"sort": "colour"})
+    assert (await world.runner.ask("kill", {"what": "conn", "name": "x"}))["killed"] == []
     world.runner.stop()
     await world.runner.finished.wait()
-    assert world.runner.agents() == world.runner.conns() == []
+    with pytest.raises(ControlError, match="does not run"):
+        await world.runner.ask("agents", {})
 
 
 def test_endpoints_get_less_time_to_drain_than_tunnels() -> None:

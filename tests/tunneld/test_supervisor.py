@@ -104,7 +104,10 @@ async def test_roles_with_a_namespace_run_in_its_worker(supervisor: Supervisor) 
         rows = [supervisor.row(entry) for entry in entries]
         assert rows[0]["pid"] == rows[1]["pid"] != rows[2]["pid"]
         assert rows[0]["pid"] != os.getpid()
-        assert sorted(row["server"] for row in await supervisor.agents()) == ["a", "b", "c"]
+        asked = await supervisor.ask_all("agents", {})
+        assert sorted((role, answer["total"]) for role, answer in asked) == [
+            *(("a", 1), ("b", 1), ("c", 1))
+        ]
         await supervisor.remove(entries[:2])
         with pytest.raises(ProcessLookupError):
             os.kill(rows[0]["pid"], 0)
@@ -286,4 +289,4 @@ async def test_a_dial_goes_to_the_only_server_that_is_ready(
         await supervisor.dial(None, far, "somewhere", 80, {"id": 1, "result": {}})
         assert b"two" in await client.recv(100)
         assert role(script, "two").dialled == [("somewhere", 80)]
-        assert [row["role"] for row in await supervisor.conns()] == ["two"]
+        assert await supervisor.connections() == {"two": 1}

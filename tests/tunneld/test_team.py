@@ -12,7 +12,7 @@ import msgspec
 import pytest
 import trio
 
-from ctl.messages import ControlError
+from ctl.messages import ControlError, Message
 from tests.interop.konnectivity.processes import free_port
 from tests.tunneld.policies import OPEN_AGENT, OPEN_SERVER
 from tunneld.backoff import Backoff
@@ -90,8 +90,13 @@ class World:
 
     async def tunnels(self, count: int) -> None:
         """Wait until there are so many."""
-        while len(await self.supervisor.agents()) != count:  # noqa: ASYNC110 - workers tell nothing
+        while len(await self.agents()) != count:  # noqa: ASYNC110 - workers tell nothing
             await trio.sleep(0.02)
+
+    async def agents(self) -> list[Message]:
+        """Rows of all processes."""
+        answers = await self.supervisor.ask_all("agents", {})
+        return [row for _, answer in answers for row in answer["rows"]]
 
     async def until(self, true: Callable[[], object]) -> None:
         await self.supervisor.roster.wait_until(lambda: bool(true()))
@@ -116,7 +121,7 @@ class World:
         async with self.client(unix=unix) as client:
             port = self.ports[ENDPOINT]
             streams = [await client.dial("127.0.0.1", port) for _ in range(count)]
-            assert len(await self.supervisor.conns()) == 2 * count  # server's and agent's
+            assert (await self.supervisor.connections()).total() == 2 * count  # at both ends
             for number, stream in enumerate(streams):
                 await stream.send_all(b"number %d" % number)
                 await stream.send_eof()
@@ -151,7 +156,7 @@ async def world(pki: Path, tmp_path: Path) -> AsyncIterator[World]:
 @pytest.mark.parametrize("processes", [1, 2])
 async def test_agents_have_a_tunnel_to_each_process(world: World, processes: int) -> None:
     await world.begin(world.agent(processes=processes), 2 * processes)
-    rows = await world.supervisor.agents()
+    rows = await world.agents()
     assert {(row["id"], row["server"]) for row in rows} == {("demo", "server")}
     assert len({row["peer"] for row in rows}) == 2 * processes
     assert world.entry("server").status.addresses[0] == f"127.0.0.1:{world.ports[FRONTEND]}"
@@ -176,7 +181,7 @@ async def test_local_dials_go_to_the_processes_in_turn(world: World) -> None:
         ours.append(mine)
         reply = {"id": 1, "result": {}}
         await world.supervisor.dial(None, its, "127.0.0.1", world.ports[ENDPOINT], reply)
-    assert [row["conns"] for row in await world.supervisor.agents()] == [2, 2]
+    assert [row["conns"] for row in await world.agents()] == [2, 2]
     for sock in ours:
         sock.close()
 

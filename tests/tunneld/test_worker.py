@@ -48,12 +48,11 @@ async def refusal(line: Line, method: str, params: dict[str, Any]) -> str:
 
 async def test_roles_start_and_stop_by_request(line: Line) -> None:
     assert await line.link.call("start", {"config": ECHO}) == {}
-    assert await line.link.call("rows", {"kind": "agents"}) == {
-        "rows": [{"id": "demo", "server": "a"}]
-    }
+    question = {"name": "a", "method": "agents", "params": {}}
+    assert (await line.link.call("ask", question))["rows"] == [{"id": "demo", "server": "a"}]
     assert await line.link.call("stop", {"name": "a"}) == {}
     assert await line.link.call("stop", {"name": "a"}) == {}
-    assert await line.link.call("rows", {"kind": "agents"}) == {"rows": []}
+    assert await refusal(line, "ask", question) == "failed"
 
 
 async def test_a_worker_says_that_it_is_alive(line: Line) -> None:
@@ -63,8 +62,8 @@ async def test_a_worker_says_that_it_is_alive(line: Line) -> None:
 async def test_a_second_start_changes_nothing(line: Line) -> None:
     await line.link.call("start", {"config": ECHO})
     await line.link.call("start", {"config": ECHO})
-    answer = await line.link.call("rows", {"kind": "agents"})
-    assert len(answer["rows"]) == 1
+    question = {"name": "a", "method": "agents", "params": {}}
+    assert (await line.link.call("ask", question))["total"] == 1
 
 
 async def test_what_cannot_be_understood_is_refused(line: Line) -> None:
@@ -130,7 +129,7 @@ async def test_an_answer_that_nobody_waits_for_is_dropped() -> None:
             nursery.start_soon(link.run)
             await far.send({"id": 1, "result": {}})
             nursery.start_soon(_answer, far)
-            assert await link.call("rows", {"kind": "conns"}) == {"rows": []}
+            assert await link.call("rows", {"kind": "certificates"}) == {"rows": []}
             nursery.cancel_scope.cancel()
 
 

@@ -113,7 +113,7 @@ async def test_a_worker_runs_the_roles_of_its_namespace(world: World) -> None:
 
 async def test_no_role_needs_no_worker(world: World) -> None:
     assert world.place.pid is None
-    assert await world.place.agents() == []
+    assert await world.place.certificates() == []
 
 
 async def test_a_role_that_fails_harms_no_other(world: World) -> None:
@@ -254,11 +254,13 @@ async def test_log_lines_of_roles_arrive(world: World) -> None:
     assert ("a", "told to log", {"number": 1}) in seen
 
 
-async def test_rows_come_from_the_worker(world: World) -> None:
+async def test_answers_come_from_the_worker(world: World) -> None:
     world.place.start(role("a"))
     await world.until_state("a", S.READY)
-    assert await world.place.agents() == [{"id": "demo", "server": "a"}]
-    assert await world.place.conns() == []
+    (answer,) = await world.place.ask("a", "agents", {})
+    assert answer["rows"] == [{"id": "demo", "server": "a"}]
+    (answer,) = await world.place.ask("a", "conns", {})
+    assert answer["rows"] == []
 
 
 async def test_a_dial_runs_on_the_clients_own_socket(world: World) -> None:
@@ -298,7 +300,7 @@ async def test_a_dial_fails_with_its_worker(world: World) -> None:
     with near:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_fails, world.place, far)
-            while not await world.place.conns():
+            while not (await world.place.ask("a", "conns", {}))[0]["rows"]:
                 await trio.lowlevel.checkpoint()
             assert world.place.pid is not None
             os.kill(world.place.pid, signal.SIGKILL)
