@@ -37,6 +37,7 @@ AGENT_SORTS: Final = {
 _LARGEST_FIRST = frozenset(
     {"rate", "bytes_sent", "bytes_received", "queue", "stalled_seconds", "rtt_ms", "conns"}
 )
+_TEXTS = frozenset({"client", "destination", "agent", "id"})
 _SUMS = ("bytes_sent", "bytes_received", "rate_sent", "rate_received", "queue")
 
 
@@ -88,6 +89,17 @@ def joined(answers: Iterable[Row], query: Query, sorts: Mapping[str, str]) -> Ro
     return {**whole, "rows": page, "next": following}
 
 
+def check(query: Query, sorts: Mapping[str, str]) -> None:
+    """Raises ValueError: there is no such order, or it is not one of its pages."""
+    if query.sort not in sorts:
+        raise ValueError(f"sort: expected one of {', '.join(sorts)}, got {query.sort!r}")
+    if query.after:
+        value, *names = query.after
+        kind = str if sorts[query.sort] in _TEXTS else int | float
+        if not isinstance(value, kind) or [type(name) for name in names] != [str] * 3:
+            raise ValueError("after: not from an answer to the same question")
+
+
 def cut(
     rows: list[Row], query: Query, sorts: Mapping[str, str]
 ) -> tuple[list[Row], list[Any] | None]:
@@ -96,17 +108,13 @@ def cut(
     Raises:
       ValueError: there is no such order, or it is not one of its pages.
     """
-    if query.sort not in sorts:
-        raise ValueError(f"sort: expected one of {', '.join(sorts)}, got {query.sort!r}")
+    check(query, sorts)
     column = sorts[query.sort]
     descending = (column in _LARGEST_FIRST) != query.reverse
     keyed = sorted(((_key(row, column), row) for row in rows), key=_first, reverse=descending)
     if query.after:
         after = tuple(query.after)
-        try:
-            keyed = [each for each in keyed if (each[0] < after if descending else each[0] > after)]
-        except TypeError as exc:
-            raise ValueError("after: not from an answer to the same question") from exc
+        keyed = [each for each in keyed if (each[0] < after if descending else each[0] > after)]
     page = keyed[: query.limit]
     more = bool(page) and len(page) == query.limit
     return [row for _, row in page], list(page[-1][0]) if more else None
@@ -115,6 +123,8 @@ def cut(
 def _key(row: Row, column: str) -> tuple[Any, ...]:
     """Unambiguous: pages begin at keys."""
     value = row.get(column)
+    if column in _TEXTS:
+        value = str(value)
     if column == "rate":
         value = row.get("rate_sent", 0.0) + row.get("rate_received", 0.0)
     if value is None:  # an RTT that is not known yet, say

@@ -12,7 +12,7 @@ from ctl.messages import ControlError, Message
 from tunneld.config import ServerConfig
 from tunneld.eventlog import EventLog, event_map, lost_events, wanted
 from tunneld.health import Health
-from tunneld.listing import AGENT_SORTS, CONN_SORTS, Query, joined
+from tunneld.listing import AGENT_SORTS, CONN_SORTS, Query, check, joined
 from tunneld.request import Method, Nothing, Reply, Request
 from tunneld.rolequestions import Kill
 from tunneld.roster import Entry
@@ -65,15 +65,13 @@ class ViewMethods:
         return await self._list("conns", query, CONN_SORTS)
 
     async def _list(self, what: str, query: Query, sorts: Mapping[str, str]) -> Message:
-        if query.sort not in sorts:
-            names = ", ".join(sorts)
-            raise ControlError("bad_request", f"sort: expected one of {names}, got {query.sort!r}")
-        question = msgspec.to_builtins(query)
-        answers = await self._supervisor.ask_all(what, question, ANSWER_TIMEOUT)
         try:
-            page = joined([answer for _, answer in answers], query, sorts)
+            check(query, sorts)
         except ValueError as exc:
             raise ControlError("bad_request", str(exc)) from exc
+        question = msgspec.to_builtins(query)
+        answers = await self._supervisor.ask_all(what, question, ANSWER_TIMEOUT)
+        page = joined([answer for _, answer in answers], query, sorts)
         return {what: page.pop("rows"), **page}
 
     async def _kill(self, params: Kill, request: Request) -> Message:

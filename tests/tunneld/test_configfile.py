@@ -387,3 +387,47 @@ def test_the_memory_of_buffers_is_a_number_of_octets(tmp_path: Path, value: str)
         load_config(file)
     file.write_text("buffer-memory = 1_000_000\n")
     assert load_config(file).buffer_memory == 1_000_000
+
+
+def test_log_and_admin_are_read(write: Write, tmp_path: Path) -> None:
+    config = load_config(
+        write('[log]\nformat = "json"\nlevel = "error"\n[admin]\nlisten = "unix:admin.sock"\n')
+    )
+    assert (config.log.format, config.log.level) == ("json", "error")
+    assert config.admin is not None
+    assert config.admin.listen == f"unix:{tmp_path}/admin.sock"
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        ('[log]\nformat = "xml"', "log.format: "),
+        ("[log]\ncolour = 1", "log.colour: unknown key"),
+        ("[admin]\nopen = true", "admin.listen: is missing"),
+        ('[admin]\nlisten = "9090"', "admin.listen: "),
+        ('[admin]\nlisten = "0.0.0.0:9090"', "is not a loopback address.*set open = true"),
+        ('[admin]\nlisten = ":9090"', "is not a loopback address"),
+        ('[admin]\nlisten = "example.org:9090"', "is not a loopback address"),
+        (f'[admin]\nlisten = "unix:/{"x" * 120}"', "admin.listen: a socket's path has 107"),
+        ("log = 5", "log: expected a table"),
+    ],
+)
+def test_mistakes_in_log_and_admin_are_reported(write: Write, table: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        load_config(write(table + "\n"))
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:9090", "[::1]:0", "localhost:9090"])
+def test_loopback_addresses_need_no_leave(write: Write, listen: str) -> None:
+    assert load_config(write(f'[admin]\nlisten = "{listen}"\n')).admin is not None
+    opened = write('[admin]\nlisten = ":9090"\nopen = true\n')
+    assert load_config(opened).admin is not None
+
+
+def test_an_audit_file_starts_at_the_directory_of_the_file(write: Write, tmp_path: Path) -> None:
+    server = SERVER.replace('name = "edge"', 'name = "edge"\naudit = "a/edge.audit"')
+    agent = AGENT.replace('name = "home"', 'name = "home"\naudit = "home.audit"')
+    edge, home = load_config(write(server + agent)).role
+    assert isinstance(edge, ServerConfig)
+    assert isinstance(home, AgentConfig)
+    assert (edge.audit, home.audit) == (f"{tmp_path}/a/edge.audit", f"{tmp_path}/home.audit")

@@ -1,9 +1,10 @@
+import json
 import os
 from pathlib import Path
 
 from tests.tunneld.fewdescriptors import few_descriptors
 from tunneld.logbook import record
-from tunneld.logfile import LogFile, Output, render
+from tunneld.logfile import LogFile, Output, render, render_json
 
 
 def test_a_line_has_time_level_event_and_values() -> None:
@@ -83,3 +84,19 @@ def test_lines_that_could_not_be_written_are_counted() -> None:
     assert os.read(other_reader, 100) == b"2 log lines could not be written\nthree\n"
     for descriptor in (writer, other_writer, other_reader):
         os.close(descriptor)
+
+
+def test_json_lines_have_what_text_has() -> None:
+    line = record(1.5, "info", "dial failed", [("dial", "a-1"), ("level", 9)], "dial.failed")
+    assert json.loads(render_json(line, "edge")) == {
+        "time": "1970-01-01T00:00:01.500Z",
+        "level": "info",
+        "message": "dial failed",
+        "event": "dial.failed",
+        "role": "edge",
+        "dial": "a-1",
+        "level_": 9,
+    }
+    plain = render_json(record(1.5, "info", "two\nlines", []), None)
+    assert "\n" not in plain
+    assert set(json.loads(plain)) == {"time", "level", "message"}
