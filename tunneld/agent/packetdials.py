@@ -204,12 +204,18 @@ class PacketDials:
             reason = DIAL_TIMEOUT if exc.kind is TIMEOUT else DIAL_UNKNOWN
             self._telemetry.endpoint_dial_failure_total[reason] += 1
             self._telemetry.tunneld_dial_failures[exc.kind.code] += 1
-            emit(Event.DIAL_FAILED, destination=destination, error=str(exc))
+            emit(
+                Event.DIAL_FAILED,
+                destination=destination,
+                dial=conn.dial,
+                code=exc.kind.code,
+                error=str(exc),
+            )
             self.packets.send(DialResponse(str(exc), 0, request.random))
         except RelayError as exc:
-            log.debug("connection broken", destination=destination, error=str(exc))
+            log.debug("connection broken", destination=destination, dial=conn.dial, error=str(exc))
         except Exception as exc:  # a bug: it ends this connection alone
-            log.exception("dial failed", destination=destination)
+            log.exception("dial failed", destination=destination, dial=conn.dial)
             self.packets.send(DialResponse(f"internal error: {exc}", 0, request.random))
         finally:
             self._stir(-1)
