@@ -1,14 +1,19 @@
 """Long lists, such as those of connections, a page at a time: filtered, sorted and cut where the
 rows are, and put together again where they are asked for."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Annotated, Any, Final, TypeAlias
 
+import msgspec
 from msgspec import Meta, Struct
 
+from ctl.messages import MAX_FRAME
+
 PAGE: Final = 500
-"""Rows of a page at most, so that it fits a control frame."""
+_PAGE_SIZE: Final = MAX_FRAME * 3 // 4
+"""Rows of a page and their octets at most, so that it fits a control frame: what an agent claims
+may have 64 KiB."""
 _MAX_PATTERN = 512
 
 Row: TypeAlias = dict[str, Any]
@@ -63,6 +68,7 @@ def page_of(rows: Iterable[Row], query: Query, sorts: Mapping[str, str]) -> Row:
     ``rows``    those of the page
     ``total``   how many match the query, on whatever page
     ``sums``    of octets and rates, over all of them; and how many are ``stalled``
+    ``next``    where the page behind it begins: what `Query.after` takes, or None
 
     Raises:
       ValueError: there is no such order, or it is not one of its pages.
@@ -72,20 +78,23 @@ def page_of(rows: Iterable[Row], query: Query, sorts: Mapping[str, str]) -> Row:
         name: sum(row[name] for row in matching if name in row) for name in _SUMS
     }
     sums["stalled"] = sum(row.get("state") == "stalled" for row in matching)
-    return {"rows": cut(matching, query, sorts)[0], "total": len(matching), "sums": sums}
+    page, following = cut(matching, query, sorts)
+    return {"rows": page, "total": len(matching), "sums": sums, "next": following}
 
 
 def joined(answers: Iterable[Row], query: Query, sorts: Mapping[str, str]) -> Row:
-    """The page of several places' pages; and ``next``, where the page behind it begins: what
-    `Query.after` takes, or None."""
+    """The page of several places' pages, as `page_of`."""
     whole: Row = {"total": 0, "sums": {}}
     rows: list[Row] = []
+    ends: list[tuple[Any, ...]] = []
     for answer in answers:
         rows += answer["rows"]
+        if answer["next"] is not None:
+            ends.append(tuple(answer["next"]))
         whole["total"] += answer["total"]
         for name, value in answer["sums"].items():
             whole["sums"][name] = whole["sums"].get(name, 0) + value
-    page, following = cut(rows, query, sorts)
+    page, following = cut(rows, query, sorts, ends)
     return {**whole, "rows": page, "next": following}
 
 
@@ -101,10 +110,17 @@ def check(query: Query, sorts: Mapping[str, str]) -> None:
 
 
 def cut(
-    rows: list[Row], query: Query, sorts: Mapping[str, str]
+    rows: list[Row],
+    query: Query,
+    sorts: Mapping[str, str],
+    ends: Sequence[tuple[Any, ...]] = (),
 ) -> tuple[list[Row], list[Any] | None]:
-    """Those of the query's page, and where the next one begins if the page is full.
+    """Those of the query's page, and where the next one begins if the page is full. Large rows fill
+    it before there are as many as the query wants.
 
+    Args:
+      ends: of places that have more, the last key that each has told: what is behind the first of
+        them is for the next page.
     Raises:
       ValueError: there is no such order, or it is not one of its pages.
     """
@@ -115,9 +131,22 @@ def cut(
     if query.after:
         after = tuple(query.after)
         keyed = [each for each in keyed if (each[0] < after if descending else each[0] > after)]
-    page = keyed[: query.limit]
-    more = bool(page) and len(page) == query.limit
+    if ends:
+        end = max(ends) if descending else min(ends)
+        keyed = [each for each in keyed if (each[0] >= end if descending else each[0] <= end)]
+    page = keyed[: _fitting(keyed[: query.limit])]
+    more = bool(page) and (len(page) == query.limit or len(page) < len(keyed) or bool(ends))
     return [row for _, row in page], list(page[-1][0]) if more else None
+
+
+def _fitting(keyed: list[tuple[tuple[Any, ...], Row]]) -> int:
+    """How many of these rows fit a page: one at least."""
+    size = 0
+    for number, (_, row) in enumerate(keyed):
+        size += len(msgspec.msgpack.encode(row))
+        if size > _PAGE_SIZE:
+            return max(1, number)
+    return len(keyed)
 
 
 def _key(row: Row, column: str) -> tuple[Any, ...]:

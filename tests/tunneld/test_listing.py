@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ctl.messages import encode
 from tunneld.listing import AGENT_SORTS, CONN_SORTS, Query, client_names, cut, joined, page_of
 
 Row = dict[str, Any]
@@ -137,3 +138,21 @@ def test_agents_are_rows_as_well() -> None:
 )
 def test_a_client_has_several_names(identity: str, address: str, names: tuple[str, ...]) -> None:
     assert client_names(identity, address) == names
+
+
+def test_pages_fit_frames_however_large_rows_are() -> None:
+    """An agent may claim 64 KiB, and come with as many tunnels as it likes."""
+    claims = {"host": ["h" * 60_000]}
+    large = [conn(number, identifiers=claims) for number in range(0, 80, 2)]
+    small = [conn(number) for number in range(1, 80, 2)]
+    found: list[Row] = []
+    after: Any = ()
+    while after is not None:
+        query = Query(after=tuple(after))
+        answers = [page_of(place, query, CONN_SORTS) for place in (large, small)]
+        page = joined(answers, query, CONN_SORTS)
+        for message in (*answers, page):
+            encode({"id": 1, "result": message})
+        found += page["rows"]
+        after = page["next"]
+    assert ids(found) == ids(sorted([*large, *small], key=lambda row: row["since"]))
