@@ -66,12 +66,11 @@ class DialMethods:
         return await self._ask_one("policy.test", params)
 
     async def _last(self, params: Last, request: Request) -> Message:
-        question = {"dial": "", "limit": KEPT} if params.dial else {"limit": params.limit}
+        question = {"dial": params.dial, "limit": params.limit}
         dials = [
             {**dial, "role": role}
             for role, answer in await self._ask("trace.last", params.role, question)
             for dial in answer["dials"]
-            if params.dial in ("", dial["dial"])
         ]
         if params.dial and not dials:
             raise ControlError(

@@ -17,6 +17,8 @@ from tunneld.dialing import DialError
 KEPT = 256
 """Records of failed dials that a role keeps."""
 
+_MAX_ERROR = 2_000
+"""Characters that are kept of why it has failed: an agent may say it in 4 MiB."""
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _process = "".join(secrets.choice(_ALPHABET) for _ in range(5))
 """Tells the dials of this process from those of all others."""
@@ -87,8 +89,8 @@ class DialRecord:
 
     def failed(self, error: DialError) -> None:
         """The dial has failed."""
-        self.error = error.kind.code, str(error)
-        self.step("failed", "{}: {}", error.kind.code, error)
+        self.error = error.kind.code, str(error)[:_MAX_ERROR]
+        self.step("failed", "{}: {}", *self.error)
 
     def steps(self) -> list[tuple[float, str, str]]:
         """Milliseconds since the dial began, step, and what came of it."""
