@@ -82,6 +82,8 @@ on; what is in a table by the table's name and its own, ``policy`` with all that
 other field is built into the running role: to change it, the role is drained and starts anew."""
 
 _USERINFO = re.compile(r"(?<=://)[^/@\s]+@")
+_PROXY_USERINFO = re.compile(r"(\w+://)?.*@")
+"""The same of a proxy, whose URL may have no scheme, and a password that should be escaped."""
 _LONGEST = 200
 """Characters of a value that are shown."""
 
@@ -145,7 +147,8 @@ def _compare_role(old: RoleConfig | None, new: RoleConfig) -> Iterator[Change]:
     for field, name, before, after in _differences(old, new):
         top = name.partition(".")[0]
         how = How.LIVE if name in live or top in live else How.RESTART
-        yield Change(new.name, field, _shown(before), _shown(after), how)
+        shown = _shown_proxy if name == "http_proxy" else _shown
+        yield Change(new.name, field, shown(before), shown(after), how)
 
 
 def _differences(
@@ -196,6 +199,10 @@ def _shown(value: object) -> str:
     text = plain if isinstance(plain, str) else msgspec.json.encode(plain).decode()
     text = _USERINFO.sub("***@", text)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 1]}…"
+
+
+def _shown_proxy(value: object) -> str:
+    return _shown(_PROXY_USERINFO.sub(r"\1***@", str(value)))
 
 
 def roles_to(how: How, changes: Iterable[Change]) -> set[str]:

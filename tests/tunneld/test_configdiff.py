@@ -73,6 +73,21 @@ def test_all_of_a_policy_is_live() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("proxy", "shown"),
+    [
+        ("user:secret@h:1", "***@h:1"),
+        ("http://user:sec/ret@h:1", "http://***@h:1"),
+        ("https://user:s@cret@h:1", "https://***@h:1"),
+        ("http://h:1", "http://h:1"),
+        ("environment", "environment"),
+    ],
+)
+def test_passwords_are_left_out_of_what_a_proxy_may_be(proxy: str, shown: str) -> None:
+    [change] = compare([AGENT], [msgspec.structs.replace(AGENT, http_proxy=proxy)])
+    assert change.new == shown
+
+
 def test_passwords_are_left_out() -> None:
     proxies = ("http://user:secret@h:1", "http://user:other@h:2")
     old, new = (msgspec.structs.replace(AGENT, http_proxy=each) for each in proxies)
