@@ -13,14 +13,17 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.tunneld.sessionpair import Ended, SessionPair, open_pair, run_relay
 from tests.tunneld.transport.pairs import tcp_pair, tls_pair
-from tunneld.relay import Relay, RelayError
+from tunneld.pace import Paces
+from tunneld.pacedend import paced
+from tunneld.relay import FrameEnd, Relay, RelayError
 from tunneld.session import window_budget
 from tunneld.socketend import SocketEnd
-from tunneld.streamend import StreamEnd
 from tunneld.transport.base import Transport
 from tunneld.transport.plain import PlainTransport
 from tunneld.transport.stream import TransportStream
 
+BANDWIDTH = 10_000_000
+"""Of slow connections: a turn takes a few milliseconds."""
 PATTERN = bytes(range(251)) * 4200
 """About 1 MiB in which no two places a little apart are alike."""
 
@@ -34,7 +37,7 @@ class Way:
     result: Ended = field(default_factory=Ended)
 
 
-def way_over(pair: SessionPair, end: StreamEnd, outer: Transport, inner: Transport) -> Way:
+def way_over(pair: SessionPair, end: FrameEnd, outer: Transport, inner: Transport) -> Way:
     way = Way(TransportStream(outer), Relay(SocketEnd(pair.reactor, inner, "socket"), end))
     pair.nursery.start_soon(run_relay, way.relay, way.result)
     return way
@@ -43,15 +46,17 @@ def way_over(pair: SessionPair, end: StreamEnd, outer: Transport, inner: Transpo
 @asynccontextmanager
 async def carried(kind: str, pki: Path) -> AsyncIterator[tuple[Way, Way, SessionPair]]:
     """From a client by TCP, TLS, or a stream of another session, to an endpoint by TCP."""
+    protocol, _, slow = kind.partition(", ")
     async with open_pair() as pair:
         front, back = await pair.open()
-        before = front
-        if kind == "h2":
+        before: FrameEnd = paced(front, [Paces(pair.reactor, BANDWIDTH)] if slow else [])
+        if protocol == "h2":
             other = SessionPair(pair.nursery, pair.reactor)
             await other.start()
-            before, middle = await other.open()
-            pair.nursery.start_soon(run_relay, Relay(middle, front), Ended())
-        if kind == "tls":
+            near_end, middle = await other.open()
+            pair.nursery.start_soon(run_relay, Relay(middle, before), Ended())
+            before = near_end
+        if protocol == "tls":
             inner, outer = tls_pair(pki, fin_is_end=True)
             near = way_over(pair, before, outer, inner)
         else:
@@ -123,7 +128,10 @@ ACTIONS = st.tuples(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
-@given(kind=st.sampled_from(["tcp", "tls", "h2"]), actions=st.lists(ACTIONS, max_size=14))
+@given(
+    kind=st.sampled_from(["tcp", "tls", "h2", "tcp, slow", "h2, slow"]),
+    actions=st.lists(ACTIONS, max_size=14),
+)
 def test_octets_arrive_whole_or_an_error_does(
     pki: Path, kind: str, actions: list[tuple[int, str, int]]
 ) -> None:
