@@ -25,6 +25,10 @@ from tunneld.tlspeers import TlsPeers
 
 log = structlog.get_logger(__name__)
 
+_MAX_SERVERS = 256
+"""Servers that are looked for, whatever number one of them says: each tunnel costs a descriptor."""
+_MAX_LEAVING = 16
+"""Tunnels to servers that are about to go, at a time: of more, the oldest takes no more dials."""
 _LASTING = 10.0
 """Seconds after which a tunnel counts as one that worked: the back-off starts over."""
 _SOON = 0.05
@@ -183,7 +187,7 @@ class ServerSet:
             return False
         self.held[link.server_id] = link
         self.links.append(link)
-        self._said = link.server_count
+        self._said = min(link.server_count, _MAX_SERVERS)
         self._telemetry.open_server_connections += 1
         emit(Event.TUNNEL_UP, server=self._address, server_id=link.server_id)
         self._tell()
@@ -195,6 +199,13 @@ class ServerSet:
             return False
         del self.held[link.server_id]
         return True
+
+    def limit_leaving(self) -> None:
+        """Have tunnels to servers that are about to go end, where there are too many: one that says
+        so again and again gets a new one each time."""
+        leaving = [link for link in self.links if self.held.get(link.server_id) is not link]
+        for link in leaving[:-_MAX_LEAVING]:
+            link.drain()
 
     def replace(self, lasted: float, reason: str) -> None:
         """Look for another server; the last one has counted for so many seconds."""
@@ -247,6 +258,7 @@ class _Hold:
     def leaving(self) -> None:
         if not self._servers.drained and self._servers.release(self._link):
             log.info("server is about to go", server_id=self._link.server_id)
+            self._servers.limit_leaving()
             self._servers.replace(self.lasted, "the server is about to go")
 
 

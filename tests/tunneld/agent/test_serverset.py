@@ -322,3 +322,23 @@ async def test_a_drained_set_looks_for_no_more(autojump_clock: MockClock) -> Non
         await trio.sleep(100)
         assert list(held.held) == ["a"]
     assert len(servers.times) == 2
+
+
+async def test_a_server_that_is_always_about_to_go_gets_few_tunnels(
+    autojump_clock: MockClock,
+) -> None:
+    links = [FakeLink("a") for _ in range(20)]
+    async with serving(Servers(links)) as held:
+        for link in links[:-1]:
+            link.holder.leaving()
+            await trio.sleep(40)
+        assert list(held.held.values()) == [links[-1]]
+    assert [link.drained for link in links] == [True] * 3 + [False] * 17
+
+
+async def test_no_server_has_an_agent_look_for_millions(autojump_clock: MockClock) -> None:
+    """Each that it finds costs a descriptor, and a hostile server can be as many as it says."""
+    servers = Servers(FakeLink(f"{number}", 999_999_999) for number in range(1000))
+    async with serving(servers) as held:
+        await trio.sleep(100)
+        assert len(held.held) == 256
