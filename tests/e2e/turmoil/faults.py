@@ -141,15 +141,21 @@ def _limit_rate(site: Site, chance: random.Random) -> tuple[str, None]:
     return f"{rate} Mbit/s for {seconds} s", None
 
 
+_STILL = 1.5
+"""Seconds that a stall goes on behind the moment from which the others are looked at."""
+
+
 def _stall_clients(site: Site, chance: random.Random) -> tuple[str, None]:
     seconds = round(chance.uniform(3, 7), 1)
     readers = site.clients.ask("stall", seconds=seconds)["readers"]
+    time.sleep(seconds - _STILL)
     return f"{readers} clients for {seconds} s", None
 
 
 def _stall_endpoint(site: Site, chance: random.Random) -> tuple[str, None]:
     seconds = round(chance.uniform(3, 7), 1)
     site.endpoint.ask("stall", seconds=seconds)
+    time.sleep(seconds - _STILL)
     return f"for {seconds} s", None
 
 
