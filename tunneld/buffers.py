@@ -10,6 +10,7 @@ that is summed up once a second, and sooner when much has come.
 """
 
 import math
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
@@ -25,6 +26,8 @@ log = structlog.get_logger(__name__)
 
 _INTERVAL = 1.0
 """Seconds between looks."""
+_PART = 200
+"""Looks take at most this part of the time, however many streams there are."""
 LEAST = 64 << 20
 """Octets that a process may always have."""
 _SHARE = 4
@@ -102,11 +105,14 @@ class Buffers:
 
     async def watch(self) -> None:
         """Look now and then, until cancelled."""
+        interval = _INTERVAL
         while True:
             self._woken = trio.Event()
-            with trio.move_on_after(_INTERVAL):
+            with trio.move_on_after(interval):
                 await self._woken.wait()
+            began = time.monotonic()
             self.look()
+            interval = max(_INTERVAL, (time.monotonic() - began) * _PART)
 
     def look(self) -> None:
         """Sum up what waits, and set the windows accordingly."""
