@@ -159,31 +159,32 @@ def _stall_endpoint(site: Site, chance: random.Random) -> tuple[str, None]:
     return f"for {seconds} s", None
 
 
-def _starve_server(site: Site, _: random.Random) -> tuple[str, None]:
+def _starve_server(site: Site, chance: random.Random) -> tuple[str, None]:
     (pid,) = site.edge.workers()
-    return _starve(site, [pid]), None
+    return _starve(site, [pid], chance.choice(_ROOMS)), None
 
 
-def _starve_agents(site: Site, _: random.Random) -> tuple[str, None]:
-    return _starve(site, site.home.workers()), None
+def _starve_agents(site: Site, chance: random.Random) -> tuple[str, None]:
+    return _starve(site, site.home.workers(), chance.choice(_ROOMS)), None
 
 
-_ROOM = 5
-"""Descriptors beyond those in use."""
+_ROOMS = (2, 10, 60)
+"""Descriptors beyond the highest: a process keeps some back itself, an eighth of what it may have,
+so that few come in or none."""
 _CROWD = 60
 
 
-def _starve(site: Site, pids: list[int]) -> str:
+def _starve(site: Site, pids: list[int], room: int) -> str:
     before = {pid: resource.prlimit(pid, resource.RLIMIT_NOFILE) for pid in pids}
     for pid, (_, hard) in before.items():
         highest = max(int(each.name) for each in Path(f"/proc/{pid}/fd").iterdir())
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, (highest + 1 + _ROOM, hard))
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (highest + 1 + room, hard))
     try:
         came = site.clients.ask("crowd", count=_CROWD, seconds=3.0)["came"]
     finally:
         for pid, limits in before.items():
             resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
-    return f"{came.get('', 0)} of {_CROWD} came in"
+    return f"{room} more than in use, {came.get('', 0)} of {_CROWD} came in"
 
 
 def _renew(site: Site, _: random.Random) -> tuple[str, None]:
