@@ -29,7 +29,6 @@ key = "{pki}/frontend/server.key", client-ca = "{pki}/frontend/ca.crt" }},
 ]
 tunnel = {{ listen = "127.0.0.1:{tunnel}", cert = "{pki}/agent/server.crt", \
 key = "{pki}/agent/server.key", client-ca = "{pki}/agent/ca.crt" }}
-policy = {{ open = true }}
 head-timeout = {timeout}
 {options}
 """
@@ -43,7 +42,6 @@ server = "127.0.0.1:{tunnel}"
 cert = "{pki}/agent/agent.crt"
 key = "{pki}/agent/agent.key"
 ca = "{pki}/agent/ca.crt"
-policy = {{ open = true }}
 
 [[role]]
 kind = "agent"
@@ -53,7 +51,6 @@ server = "127.0.0.1:{evil}"
 cert = "{pki}/agent/agent.crt"
 key = "{pki}/agent/agent.key"
 ca = "{pki}/agent/ca.crt"
-policy = {{ open = true }}
 backoff-min = 0.05
 backoff-max = 0.1
 
