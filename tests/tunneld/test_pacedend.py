@@ -1,12 +1,15 @@
 """Relays that go no faster than they may: nothing is lost, and what waits is little."""
 
+from typing import cast
+
 import pytest
 import trio
 from trio.testing import MockClock
 
-from tests.tunneld.sessionpair import Carried, Half, SessionPair, open_pair
+from tests.tunneld.sessionpair import Carried, SessionPair, open_pair
 from tunneld.pace import Paces
 from tunneld.pacedend import PacedEnd, paced
+from tunneld.streamend import StreamEnd
 
 RATE = 400_000
 OCTETS = bytes(range(256)) * 8_192
@@ -18,11 +21,7 @@ async def carry(pair: SessionPair, paces: list[Paces]) -> tuple[Carried, PacedEn
     front, back = await pair.open()
     end = paced(front, paces)
     assert isinstance(end, PacedEnd)
-    carried = Carried.__new__(Carried)
-    carried.front = front
-    carried.near_half, carried.far_half = Half(pair, end), Half(pair, back)  # type: ignore[arg-type]
-    carried.near, carried.near_result = carried.near_half.stream, carried.near_half.result
-    carried.far, carried.far_result = carried.far_half.stream, carried.far_half.result
+    carried = Carried(pair, cast(StreamEnd, end), back)
     return carried, end
 
 
