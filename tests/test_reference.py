@@ -239,6 +239,13 @@ def test_every_metric_of_the_daemon_is_in_the_reference() -> None:
     assert documented == found
 
 
+def test_the_alerts_are_about_metrics_that_there_are() -> None:
+    rows = tables_of(ROOT / "docs/reference/metrics.md")["Metrics of the daemon"]
+    text = read(ROOT / "docs/how-to/observe.md")
+    rules = text[text.index("```yaml") :]
+    assert set(re.findall(r"tunneld_\w+", rules)) <= {row[0] for row in rows}
+
+
 def test_every_control_method_is_in_the_reference() -> None:
     rows = tables_of(ROOT / "docs/reference/control-protocol.md")["Methods"]
     table: dict[str, Any] = {}
