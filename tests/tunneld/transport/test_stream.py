@@ -47,6 +47,25 @@ async def test_it_keeps_trio_s_rules_with_tls_too(pki: Path) -> None:
     await check_half_closeable_stream(make, None)
 
 
+async def test_streams_that_wait_side_by_side_get_their_own_octets() -> None:
+    pairs = [tuple(map(TransportStream, map(PlainTransport, tcp_pair()))) for _ in range(3)]
+    got: dict[int, bytes] = {}
+
+    async def receive(number: int) -> None:
+        got[number] = await pairs[number][0].receive_some()
+
+    async with trio.open_nursery() as nursery:
+        for number in range(3):
+            nursery.start_soon(receive, number)
+        await wait_all_tasks_blocked()
+        for number, (_, theirs) in enumerate(pairs):
+            await theirs.send_all(b"%d" % number * 1_000)
+    assert got == {number: b"%d" % number * 1_000 for number in range(3)}
+    for ours, theirs in pairs:
+        ours.close()
+        theirs.close()
+
+
 async def test_much_is_sent_as_the_peer_reads(pair: Pair) -> None:
     ours, theirs = pair
     octets = bytes(range(256)) * 50_000
