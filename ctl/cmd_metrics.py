@@ -6,7 +6,7 @@ import click
 
 from ctl.app import App
 from ctl.options import output_option
-from ctl.output import print_json
+from ctl.output import print_json, printable
 
 
 @click.command("metrics")
@@ -19,4 +19,5 @@ def command(app: App) -> None:
             if app.as_json:
                 print_json(item)
             else:
-                sys.stdout.write(str(item.get("text", "")))
+                text = str(item.get("text", ""))
+                sys.stdout.write(printable(text) if sys.stdout.isatty() else text)

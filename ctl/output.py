@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -24,11 +25,14 @@ _STATE_COLOURS = {
     "failed": "red",
 }
 _GAP = "  "
+_CONTROL = re.compile(r"[\x7f-\x9f]")
+"""What steers some terminals, and JSON need not escape."""
 
 
 def print_json(item: Message) -> None:
     """One object, on a line of its own."""
     line = json.dumps({"version": FORMAT_VERSION, **item}, default=_plain, ensure_ascii=False)
+    line = _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", line)
     click.echo(line.encode("utf-8", "surrogateescape"))
 
 

@@ -13,6 +13,8 @@ MAX_SIZE = 10 << 20
 
 _BARE = re.compile(r"[\w.:/@+,\[\]%-]+")
 """Values that stand without quotes."""
+_CONTROL = re.compile(r"[\x7f-\x9f]")
+"""What steers some terminals, and JSON need not escape."""
 
 
 class Output:
@@ -112,7 +114,8 @@ def render_json(line: LogRecord, role: str | None) -> str:
     }
     for key, value in line.fields.items():
         item[f"{key}_" if key in item else key] = value
-    return json.dumps(item, ensure_ascii=False)
+    text = json.dumps(item, ensure_ascii=False)
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _escaped(text: str) -> str:

@@ -39,6 +39,13 @@ def test_json_is_one_versioned_object_a_line(capsysbinary: pytest.CaptureFixture
     assert json.loads(out) == {"version": 1, "name": "ü\n", "octets": "\\xff"}
 
 
+def test_json_cannot_steer_the_terminal_either(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"name": "\x1b[2J\x9b2J\x7fü"})
+    out = capsys.readouterr().out
+    assert r"\u001b[2J\u009b2J\u007fü" in out
+    assert json.loads(out)["name"] == "\x1b[2J\x9b2J\x7fü"
+
+
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0, "0s"), (59, "59s"), (60, "1m0s"), (3599, "59m59s"), (3660, "1h1m"), (90000, "1d1h")],

@@ -100,3 +100,9 @@ def test_json_lines_have_what_text_has() -> None:
     plain = render_json(record(1.5, "info", "two\nlines", []), None)
     assert "\n" not in plain
     assert set(json.loads(plain)) == {"time", "level", "message"}
+
+
+def test_a_peer_cannot_steer_a_terminal_that_shows_json() -> None:
+    line = render_json(record(0, "info", "a", [("x", "\x1b[2J\x9b2J\x7fü")]), None)
+    assert r"\u001b[2J\u009b2J\u007fü" in line
+    assert json.loads(line)["x"] == "\x1b[2J\x9b2J\x7fü"

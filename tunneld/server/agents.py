@@ -172,6 +172,8 @@ class AgentServer:
           identities: who it has proved to be.
           tokens: what it has shown, for `authenticate`.
         """
+        if not info.agent_id.isprintable():
+            raise AgentRejectedError(f"agent id {info.agent_id!r} cannot be printed")
         if self.authenticate is not None:
             await self.authenticate(tokens)
         grants = self._grants()

@@ -121,6 +121,7 @@ async def test_several_agents_may_share_a_connection(world: World) -> None:
             [("agentid", "a"), ("agentidentifiers", "host=a"), ("agentidentifiers", "host=b")],
             "expected at most one set of agent identifiers in the context, got [host=a host=b]",
         ),
+        ([("agentid", "a\x9b2J")], r"agent id 'a\x9b2J' cannot be printed"),
         (
             [("agentid", "a"), ("agentidentifiers", "host=%zz")],
             "fail to parse url encoded string: 'host=%25zz'",
