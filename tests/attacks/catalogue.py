@@ -226,6 +226,12 @@ _CROWDS = (
     ),
     Attack(
         "stranger → server",
+        "3,000 connections with garbage",
+        crowds.garbage(front, 3_000),
+        3_500,
+    ),
+    Attack(
+        "stranger → server",
         "500 TLS handshakes octet by octet",
         crowds.slow_handshake(front, 500),
         600,

@@ -115,6 +115,19 @@ def unfinished_handshake(port: Port, number: int) -> Callable[[World], str]:
     return attack
 
 
+def garbage(port: Port, number: int) -> Callable[[World], str]:
+    """What is no TLS, from clients that then stay."""
+
+    def attack(world: World) -> str:
+        socks = open_many(port(world), number)
+        for sock in socks:
+            _say(sock, b"\x16\x03\x01\x40\x00" + bytes(100) if sock.fileno() % 2 else bytes(100))
+        until_closed(socks, silence)
+        return "refused (TLS alert), closed within a second, or after `head-timeout`"
+
+    return attack
+
+
 def slow_handshake(port: Port, number: int) -> Callable[[World], str]:
     """A ClientHello each, octet by octet."""
 
