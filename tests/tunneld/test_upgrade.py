@@ -6,6 +6,7 @@ What real daemons do is in tests/e2e/test_upgrade.py.
 import os
 import socket
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -46,9 +47,9 @@ class FakeSupervisor:
         self.asked.append(method)
         return [("edge", {"agents": ["a", "b"]})]
 
-    async def conns(self) -> list[Any]:
+    async def connections(self) -> Counter[str]:
         await trio.lowlevel.checkpoint()
-        return [{}, {}, {}]
+        return Counter(edge=3)
 
 
 class Case:
