@@ -352,7 +352,8 @@ async def _open_admin(
 async def _take_over(
     settings: Settings, takeover: Takeover, supervisor: Supervisor, locks: Sequence[LockFile]
 ) -> None:
-    """Have the agents of the daemon that is to be succeeded, once all is as ready as it was there.
+    """Have the agents of the daemon that is to be succeeded, once all is as ready as it was there;
+    or whatever is ready, if that has died meanwhile.
 
     Raises:
       StartError: something is not.
@@ -364,7 +365,7 @@ async def _take_over(
         for entry in roster
         if entry.name in takeover.order.ready and entry.status.state is not RoleState.READY
     ]
-    if wanting:
+    if wanting and not takeover.is_alone:
         raise StartError("; ".join(wanting), "the process that runs goes on as before")
     teams = [
         entry.name

@@ -91,6 +91,16 @@ class Takeover:
             sock.set_inheritable(False)
             registry.add(sock, name=each.name, listen=each.listen, lent=each.lent)
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether the old process is gone, so that there is nothing to go back to."""
+        try:
+            return not self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
     def tell(self, message: dict[str, Any]) -> None:
         """Say one thing to the old process."""
         try:

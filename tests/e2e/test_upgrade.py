@@ -104,3 +104,30 @@ async def test_a_stopped_successor_leaves_nothing(site: Site) -> None:
     await site.until(partial(ended, new))
     assert not site.daemon.control.exists()
     assert not list(site.daemon.control.parent.iterdir())
+
+
+async def test_a_successor_goes_on_without_a_daemon_that_has_died(site: Site) -> None:
+    """Its agent has lost the tunnel to the one that died, and is looking for a server."""
+    old = await pid(site)
+    asked = await trio.to_thread.run_sync(
+        partial(site.daemon.popen, site.daemon.ctl_argv("upgrade"))
+    )
+    await site.until(partial(has_successor, site))
+    os.kill(old, signal.SIGKILL)
+    with asked:
+        await trio.to_thread.run_sync(asked.communicate)
+    await site.until(partial(answers, site))
+    assert await pid(site) != old
+
+
+async def has_successor(site: Site) -> bool:
+    return site.log().count("daemon started") == 2
+
+
+async def answers(site: Site) -> bool:
+    try:
+        peer = await site.open()
+    except (OSError, trio.BrokenResourceError):
+        return False
+    await trio.aclose_forcefully(peer.stream)
+    return True

@@ -50,7 +50,9 @@ async def test_an_old_process_that_is_gone_holds_nobody_up(
     line: tuple[socket.socket, socket.socket],
 ) -> None:
     takeover = begin(line)
+    assert not takeover.is_alone
     line[0].close()
+    assert takeover.is_alone
     with trio.fail_after(10):
         await takeover.fetch_agents()
         assert await takeover.gate.wait("edge") == set()
