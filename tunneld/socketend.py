@@ -8,11 +8,17 @@ from typing import cast
 
 from tunneld.reactor import EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT, Reactor
 from tunneld.relay import End, FrameEnd, Relay
-from tunneld.transport.base import Transport, close_in_order, reset_at_death
+from tunneld.transport.base import (
+    ClosedTransport,
+    Transport,
+    close_in_order,
+    reset_at_death,
+)
 
 _READABLE = EPOLLIN | EPOLLHUP | EPOLLERR
 _BULK = 128 * 1024
 """Octets that make another read in the same turn worth it: what goes out together is cheaper."""
+_CLOSED = ClosedTransport()
 
 
 class _Finish(Enum):
@@ -269,6 +275,9 @@ class SocketEnd:
             self._registered = False
             self._reactor.unregister(self._fd)
         self._reactor.at_turn_end(action)
+        # The two ends and their relay know each other, so they are garbage until the collector has
+        # come for them; TLS has too much memory to wait for that.
+        self._transport = _CLOSED
 
     def _watch(self, events: int) -> None:
         if events == self._events and self._registered:

@@ -3,6 +3,7 @@
 import os
 import socket
 import struct
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -198,6 +199,38 @@ async def test_both_ends_close_it() -> None:
         assert world.result.error is None
         assert world.memory.state == "closed"
         assert world.reactor.served == 0
+
+
+class Watched(PlainTransport):
+    """One that can be looked at after its end."""
+
+
+@pytest.mark.parametrize("reset_it", [False, True])
+async def test_an_end_that_has_ended_keeps_nothing_of_its_transport(reset_it: bool) -> None:
+    socket_, inner = tcp_pair()
+    transport = Watched(inner)
+    gone = weakref.ref(transport)
+    memory = MemoryEnd()
+    reactor, result = Reactor(), Ended()
+    end = SocketEnd(reactor, transport, "client")
+    del transport
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(reactor.run)
+        nursery.start_soon(run_relay, Relay(end, memory), result)
+        await wait_all_tasks_blocked()
+        assert gone() is not None
+        if reset_it:
+            reset(socket_)
+        else:
+            socket_.close()
+            memory.push(b"", end=True)
+        await result.event.wait()
+        assert gone() is None
+        end.deliver(memoryview(b"late"), False)
+        end.flush()
+        end.abort()
+        nursery.cancel_scope.cancel()
+    reactor.close()
 
 
 async def test_the_death_of_the_process_resets_it() -> None:

@@ -4,6 +4,8 @@ Nothing here waits. A trio task drives a transport through `tunneld.transport.st
 plane drives it from the reactor. It belongs to one of them at a time.
 """
 
+import errno
+import os
 import socket
 import struct
 from typing import Protocol
@@ -51,6 +53,37 @@ class Transport(Protocol):
 
     def abort(self) -> None:
         """Close it with a reset, so that the peer can't take a cut-off stream for a whole one."""
+
+
+class ClosedTransport:
+    """Stands for one that was closed, and keeps nothing of it: there is nobody at the other end."""
+
+    sock: socket.socket
+    """There is none."""
+    has_pending = False
+    unsent = 0
+
+    def receive_into(self, view: memoryview) -> int:
+        raise _no_socket()
+
+    def send(self, data: memoryview) -> None:
+        raise _no_socket()
+
+    def flush(self) -> bool:
+        raise _no_socket()
+
+    def send_eof(self) -> bool:
+        raise _no_socket()
+
+    def close(self) -> None:
+        """It is closed."""
+
+    def abort(self) -> None:
+        """It is closed."""
+
+
+def _no_socket() -> OSError:
+    return OSError(errno.EBADF, os.strerror(errno.EBADF))
 
 
 def abort_socket(sock: socket.socket) -> None:

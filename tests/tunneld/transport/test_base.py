@@ -6,7 +6,12 @@ import socket
 import pytest
 
 from tests.tunneld.transport.pairs import tcp_pair
-from tunneld.transport.base import abort_socket, close_in_order, reset_at_death
+from tunneld.transport.base import (
+    ClosedTransport,
+    abort_socket,
+    close_in_order,
+    reset_at_death,
+)
 
 
 def die(sock: socket.socket) -> None:
@@ -48,3 +53,19 @@ def test_a_unix_socket_is_left_as_it_is() -> None:
         reset_at_death(ours)
         die(ours)
         assert theirs.recv(100) == b""
+
+
+def test_a_closed_transport_has_nobody_at_the_other_end() -> None:
+    closed = ClosedTransport()
+    view = memoryview(bytearray(10))
+    for action in (
+        lambda: closed.receive_into(view),
+        lambda: closed.send(view),
+        closed.flush,
+        closed.send_eof,
+    ):
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            action()
+    closed.close()
+    closed.abort()
+    assert (closed.has_pending, closed.unsent) == (False, 0)
