@@ -83,6 +83,7 @@ class Clients:
         answer = {
             "now": trio.current_time(),
             "running": self._running,
+            "stalled": trio.current_time() < self._stalled_until,
             "live": len(self._live),
             "waiting": sum(1 for each in marked if each.resumed is None),
             "gaps": [each.resumed - self._mark for each in marked if each.resumed is not None],

@@ -211,7 +211,9 @@ class Trial:
             elif not event.all_live:
                 event.all_live = max(status["now"] - healed, 0.001)
             since = _since_last_failure(came, begun, healed)
-            if event.all_live and not status["waiting"] and len(since) >= _SUCCESSES:
+            # Who does not read does not notice either what breaks next.
+            settled = event.all_live and not status["waiting"] and not status["stalled"]
+            if settled and len(since) >= _SUCCESSES:
                 break
             if time.monotonic() > end:
                 self._violate(
