@@ -73,7 +73,8 @@ def _totals(result: Result) -> Iterator[str]:
     rows = {
         "events": len(result.events),
         "connections complete and right": result.outcomes["complete"],
-        "connections broken, each with an error": result.outcomes["broken"],
+        "connections broken, with an error for the client": result.outcomes["broken"],
+        "connections broken, with an error for the endpoint": result.at_endpoint["broken"],
         "connections without any octet for too long": result.outcomes["hung"],
         "newcomers": result.newcomers,
         "newcomers that failed": sum(result.failures.values()),

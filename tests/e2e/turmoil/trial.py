@@ -101,6 +101,7 @@ class Trial:
             self._play(fault, time.monotonic() - began)
         self._result.seconds = time.monotonic() - began
         self._be_quiet()
+        self._result.at_endpoint.update(self._endpoint["outcomes"])
         self._result.after = self._use()
         self._compare()
         self._read_logs()
