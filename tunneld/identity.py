@@ -8,6 +8,7 @@ if TYPE_CHECKING:  # the library takes its time, and a program may never ask
     from cryptography import x509
 
 _CLIENT = "spiffe://tunneld/client/"
+_AGENT = "spiffe://tunneld/agent/"
 _KEPT = 4096
 """Certificates whose holders are remembered: parsing takes its time, and clients come again."""
 
@@ -20,6 +21,13 @@ def names_of(certificate: "x509.Certificate") -> list[str]:
     if uris:
         return [uri.rstrip("/").rsplit("/", 1)[-1] for uri in uris if not uri.startswith(_CLIENT)]
     return common
+
+
+def foreign_uris_of(certificate: "x509.Certificate") -> list[str]:
+    """The URI SANs that are not ours, as they are: where others make the certificates, two agents
+    may have one last segment."""
+    uris, _ = _uris_and_common_names(certificate)
+    return [uri for uri in uris if not uri.startswith((_CLIENT, _AGENT))]
 
 
 def client_of(certificate: "x509.Certificate") -> str:
@@ -43,13 +51,18 @@ def _uris_and_common_names(certificate: "x509.Certificate") -> tuple[list[str], 
     return uris, [str(attribute.value) for attribute in common]
 
 
-def names_of_der(der: bytes | None) -> list[str]:
-    """The same of a TLS peer's certificate; none without one."""
+def agent_of_der(der: bytes | None) -> tuple[list[str], list[str]]:
+    """`names_of` and `foreign_uris_of` a TLS peer's certificate; none without one.
+
+    Raises:
+      ValueError: it can't be read.
+    """
     if not der:
-        return []
+        return [], []
     from cryptography import x509
 
-    return names_of(x509.load_der_x509_certificate(der))
+    certificate = x509.load_der_x509_certificate(der)
+    return names_of(certificate), foreign_uris_of(certificate)
 
 
 @lru_cache(_KEPT)
@@ -65,7 +78,7 @@ def client_of_der(der: bytes) -> str:
 
 
 def names_of_file(path: Path) -> list[str]:
-    """The same of the first certificate in a PEM file.
+    """`names_of` the first certificate in a PEM file.
 
     Raises:
       OSError, ValueError: it can't be read, or is none.

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
-from tunneld.identity import names_of, names_of_der, names_of_file
+from tunneld.identity import agent_of_der, names_of, names_of_file
 
 
 def certificate(common_names: list[str], sans: list[x509.GeneralName]) -> x509.Certificate:
@@ -53,11 +53,24 @@ def test_uris_go_before_the_common_name(
 ) -> None:
     made = certificate(common_names, sans)
     assert names_of(made) == names
-    assert names_of_der(made.public_bytes(Encoding.DER)) == names
+    assert agent_of_der(made.public_bytes(Encoding.DER))[0] == names
 
 
 def test_no_certificate_has_no_names() -> None:
-    assert names_of_der(None) == []
+    assert agent_of_der(None) == ([], [])
+
+
+def test_agents_of_one_last_segment_can_be_told_apart() -> None:
+    """In somebody's mesh any service may end in a name of ours."""
+    uris = [
+        "spiffe://mesh/ns/prod/sa/home",
+        "spiffe://tunneld/agent/home",
+        "spiffe://tunneld/client/home",
+    ]
+    made = certificate([], [x509.UniformResourceIdentifier(uri) for uri in uris])
+    names, whole = agent_of_der(made.public_bytes(Encoding.DER))
+    assert names == ["home", "home"]
+    assert whole == uris[:1]
 
 
 def test_a_file_is_read(pki: Path, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tunneld.identity import names_of_der
+from tunneld.identity import agent_of_der
 from tunneld.secretsfile import SecretsFile
 from tunneld.server.tunnel import AgentRejectedError
 from tunneld.transport.tls import TlsTransport
@@ -12,7 +12,8 @@ _BEARER = "Bearer "
 
 class AgentIdentities:
     """Who the agent at the other end of a connection is: ``cert:NAME`` for each name of its
-    certificate (`tunneld.identity.names_of`), ``secret:NAME`` once a token is proved.
+    certificate (`tunneld.identity.names_of`), ``cert:URI`` for each URI that others have put there,
+    ``secret:NAME`` once a token is proved.
 
     Args:
       secrets: whose tokens are known; None for none.
@@ -20,15 +21,12 @@ class AgentIdentities:
 
     def __init__(self, transport: TlsTransport, secrets: SecretsFile | None) -> None:
         certificate = transport.tls.getpeercert(binary_form=True)
-        self.names = [f"cert:{name}" for name in names_of_der(certificate)]
+        self.ids, uris = agent_of_der(certificate)
+        """The agent ids that its certificate and token name."""
+        self.names = [f"cert:{name}" for name in dict.fromkeys((*self.ids, *uris))]
         """Its identities."""
         self._has_certificate = bool(certificate)
         self._secrets = secrets
-
-    @property
-    def ids(self) -> list[str]:
-        """The agent ids that they name."""
-        return [name.partition(":")[2] for name in self.names]
 
     def add_proof(self, authorization: str, challenge: bytes, agent_id: str) -> None:
         """Take a native agent's answer to ``challenge``.
@@ -56,6 +54,7 @@ class AgentIdentities:
 
     def _add(self, name: str | None, why_not: str) -> None:
         if name is not None:
+            self.ids.append(name)
             self.names.append(f"secret:{name}")
         elif not self._has_certificate:
             raise AgentRejectedError(f"{why_not}, and no certificate; see: tunnelctl secrets")

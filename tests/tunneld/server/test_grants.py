@@ -81,3 +81,15 @@ def test_without_grants_anything_may_be_claimed() -> None:
 def test_who_has_no_default_route_is_not_asked_for_what_nobody_claims() -> None:
     assert not check("host=a.home.example").takes_unclaimed
     assert check("", "edge-1", "cert:edge-1").takes_unclaimed
+
+
+def test_a_whole_uri_can_be_granted() -> None:
+    grant = AgentGrant(identity=("cert:spiffe://mesh/ns/prod/sa/home",), cidr=("10.0.0.0/8",))
+    claims = Claims(parse_identifiers("cidr=10.1.0.0/16"))
+
+    def come(uri: str) -> None:
+        Grants([grant]).check(["cert:home", f"cert:{uri}"], ["home"], "home", claims)
+
+    come("spiffe://mesh/ns/prod/sa/home")
+    with pytest.raises(ClaimError, match="no grant is about cert:home, cert:spiffe://mesh/ns/evil"):
+        come("spiffe://mesh/ns/evil/sa/home")
