@@ -81,5 +81,5 @@ def test_octets_behind_the_end_and_another_digest_are_found() -> None:
 
 
 def test_percentiles_are_of_what_was_seen() -> None:
-    assert percentiles(float(number) for number in range(100)) == "50.00 / 90.00 / 99.00 / 99.00"
+    assert percentiles(float(number) for number in range(100)) == "49.00 / 89.00 / 98.00 / 99.00"
     assert percentiles([]) == "-"

@@ -14,17 +14,11 @@ from typing import Any
 import trio
 
 from tests.e2e.conftest import PRIVATE, SERVER
-from tests.e2e.turmoil.conversation import (
-    Conversation,
-    Mode,
-    Outcome,
-    RefusedError,
-    open_peer,
-)
+from tests.e2e.turmoil.conversation import Conversation, Mode, Outcome
+from tests.e2e.turmoil.line import Frontend, RefusedError
 from tests.e2e.turmoil.orders import Answer, obey
-from tests.tunneld.peers import client_context
 
-FRONTEND = (SERVER, 8090)
+ADDRESS = (SERVER, 8090)
 PORT = 4100
 DESTINATIONS = (f"{PRIVATE}:{PORT}", f"127.0.0.1:{PORT}")
 """Two agents: the one that claims the private address, and the one that claims loopback."""
@@ -44,11 +38,10 @@ class Clients:
     """All of them."""
 
     def __init__(self, pki: Path, slots: int, seed: int, nursery: trio.Nursery) -> None:
-        self._pki = pki
+        self._frontend = Frontend(ADDRESS, pki)
         self._slots = slots
         self._seed = seed
         self._nursery = nursery
-        self._context = client_context(pki)
         self._numbers = itertools.count(1)
         self._live: dict[int, Conversation] = {}
         self._stop = trio.Event()
@@ -111,7 +104,7 @@ class Clients:
 
     async def renew(self, _: dict[str, Any]) -> Answer:
         """Use the certificates that there are now."""
-        self._context = client_context(self._pki)
+        self._frontend.renew()
         return {}
 
     async def crowd(self, order: dict[str, Any]) -> Answer:
@@ -125,11 +118,10 @@ class Clients:
     async def knock(self, order: dict[str, Any]) -> Answer:
         """What a dial of ``destination`` comes to: "" or why not."""
         try:
-            peer = await open_peer(FRONTEND, self._context, order["destination"], TIMEOUT)
+            async with self._frontend.open(order["destination"], TIMEOUT):
+                return {"refused": ""}
         except RefusedError as exc:
             return {"refused": str(exc)}
-        await trio.aclose_forcefully(peer.stream)
-        return {"refused": ""}
 
     # -- connections ------------------------------------------------------------------------------
 
@@ -144,17 +136,15 @@ class Clients:
         while not self._stop.is_set():
             destination = DESTINATIONS[slot % 4 == 3]
             try:
-                peer = await open_peer(FRONTEND, self._context, destination, TIMEOUT)
+                async with self._frontend.open(destination, TIMEOUT, http2=slot % 5 == 2) as peer:
+                    talk = Conversation(peer, next(self._numbers), mode, PACE, chance, self._wait)
+                    await self._finish(talk, chance.uniform(*LIFETIME))
             except RefusedError:
                 await trio.sleep(chance.uniform(*AGAIN))
-                continue
-            number = next(self._numbers)
-            talk = Conversation(peer, number, mode, PACE, chance, self._wait)
-            self._live[number] = talk
-            await self._finish(talk, chance.uniform(*LIFETIME))
         self._running -= 1
 
-    async def _finish(self, talk: Conversation, seconds: float) -> Outcome:
+    async def _finish(self, talk: Conversation, seconds: float) -> None:
+        self._live[talk.number] = talk
         outcome = await talk.run(self._stop, seconds)
         self._octets += talk.octets
         del self._live[talk.number]
@@ -163,7 +153,6 @@ class Clients:
             self._errors[talk.error] += 1
         elif outcome is not Outcome.COMPLETE:
             self._violations.append(f"client: {talk.error}")
-        return outcome
 
     async def _come_and_go(self, turn: int) -> None:
         """Newcomers, one after the other."""
@@ -180,12 +169,11 @@ class Clients:
         """A connection with two rounds; "" or why it failed."""
         destination = chance.choice(DESTINATIONS)
         try:
-            peer = await open_peer(FRONTEND, self._context, destination, NEWCOMER_TIMEOUT)
+            async with self._frontend.open(destination, NEWCOMER_TIMEOUT) as peer:
+                talk = Conversation(peer, next(self._numbers), Mode.ROUND, 0.02, chance, self._wait)
+                outcome = await talk.run(self._stop, 0.01)
         except RefusedError as exc:
             return str(exc)
-        number = next(self._numbers)
-        talk = Conversation(peer, number, Mode.ROUND, 0.02, chance, self._wait)
-        outcome = await talk.run(self._stop, 0.01)
         self._octets += talk.octets
         if outcome in (Outcome.TRUNCATED, Outcome.WRONG, Outcome.HUNG):
             self._violations.append(f"client: newcomer: {talk.error}")
@@ -193,13 +181,11 @@ class Clients:
 
     async def _visit(self, seconds: float, came: list[str]) -> None:
         try:
-            peer = await open_peer(FRONTEND, self._context, DESTINATIONS[0], seconds)
+            async with self._frontend.open(DESTINATIONS[0], seconds):
+                came.append("")
+                await trio.sleep(seconds)
         except RefusedError as exc:
             came.append(str(exc))
-            return
-        came.append("")
-        await trio.sleep(seconds)
-        await trio.aclose_forcefully(peer.stream)
 
 
 async def main(pki: Path, slots: int, seed: int) -> None:

@@ -2,15 +2,13 @@
 
 import math
 import random
-import socket
-import ssl
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
 
 import trio
 
 from tests.e2e.turmoil.records import TO_CLIENT, TO_ENDPOINT, Receiver, Sender, WrongOctetsError
-from tests.tunneld.peers import ESTABLISHED, TlsPeer, connect
+from tests.tunneld.peers import Peer, TlsPeer
 
 HUNG = 45.0
 """Seconds without any octet, where some are due, that no event explains."""
@@ -38,41 +36,6 @@ class Outcome(StrEnum):
     HUNG = "hung"
 
 
-class RefusedError(Exception):
-    """No connection; the text is why."""
-
-
-async def open_peer(
-    frontend: tuple[str, int], context: ssl.SSLContext, destination: str, timeout: float
-) -> TlsPeer:
-    """A tunnelled connection.
-
-    Raises:
-      RefusedError: there is none to be had.
-    """
-    try:
-        with trio.fail_after(timeout):
-            return await _open(frontend, context, destination)
-    except trio.TooSlowError:
-        raise RefusedError(f"no answer in {timeout:g} s") from None
-    except (OSError, trio.BrokenResourceError) as exc:
-        raise RefusedError(f"{type(exc).__name__}: {exc}") from exc
-
-
-async def _open(frontend: tuple[str, int], context: ssl.SSLContext, destination: str) -> TlsPeer:
-    stream = await trio.open_tcp_stream(*frontend)
-    peer = TlsPeer(stream, context, frontend[0])
-    try:
-        await peer.handshake()
-        reply = await connect(peer, destination)
-        if reply != ESTABLISHED:
-            raise RefusedError(reply.partition(b"\r\n")[0].decode(errors="replace") or "closed")
-    except BaseException:
-        await trio.aclose_forcefully(stream)
-        raise
-    return peer
-
-
 class Conversation:
     """See the module.
 
@@ -83,7 +46,7 @@ class Conversation:
 
     def __init__(
         self,
-        peer: TlsPeer,
+        peer: Peer,
         number: int,
         mode: Mode,
         pace: float,
@@ -128,8 +91,6 @@ class Conversation:
                 self.error = str(wrong)
                 return Outcome.WRONG
             return Outcome.BROKEN
-        finally:
-            await trio.aclose_forcefully(self.peer.stream)
 
     async def _run(self, until: trio.Event, deadline: float) -> Outcome:
         size = self._chance.randrange(1000, 40_000)
@@ -186,10 +147,9 @@ class Conversation:
         return bool(data)
 
     async def _send_end(self) -> None:
-        # OpenSSL takes octets that come behind our close_notify for an error.
-        self.peer.notify = self.number % 2 == 0 and self.mode is not Mode.DOWN
-        await self.peer.send_all(self._sender.end())
-        if self.peer.notify:
-            await self.peer.send_eof()
-        else:
-            self.peer.stream.socket.shutdown(socket.SHUT_WR)
+        peer = self.peer
+        if isinstance(peer, TlsPeer):
+            # OpenSSL takes octets that come behind our close_notify for an error.
+            peer.notify = self.number % 2 == 0 and self.mode is not Mode.DOWN
+        await peer.send_all(self._sender.end())
+        await peer.send_eof()

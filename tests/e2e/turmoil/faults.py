@@ -242,6 +242,11 @@ def _kill_conns(site: Site, chance: random.Random) -> tuple[str, int]:
     return f"{len(ids)} connections", len(ids)
 
 
+def _kill_client(site: Site, _: random.Random) -> tuple[str, None]:
+    site.edge.daemon.ctl("kill", "client", "cert:client")
+    return "all connections", None
+
+
 def _kill_agent_tunnels(site: Site, chance: random.Random) -> tuple[str, None]:
     name = chance.choice([ALPHA, BETA])
     site.edge.daemon.ctl("kill", "agent", name)
@@ -272,5 +277,6 @@ FAULTS = (
     Fault("CAs replaced, reload", _replace_ca),
     Fault("rules changed, reload", _change_rules),
     Fault("tunnelctl kill conn", _kill_conns, breaks=True),
+    Fault("tunnelctl kill client", _kill_client, breaks=True, refuses=True),
     Fault("tunnelctl kill agent", _kill_agent_tunnels, breaks=True, refuses=True),
 )

@@ -1,5 +1,6 @@
 """A run as Markdown, and as JSON."""
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
@@ -62,7 +63,7 @@ def percentiles(values: Iterable[float]) -> str:
 
 
 def _rank(values: Sequence[float], part: float) -> float:
-    return values[min(len(values) - 1, int(part * len(values)))]
+    return values[max(0, math.ceil(part * len(values)) - 1)]
 
 
 def _totals(result: Result) -> Iterator[str]:
