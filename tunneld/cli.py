@@ -274,7 +274,8 @@ def _run_daemon(
     """Be the daemon; tell how the start went."""
     from tunneld.config import Config
     from tunneld.configfile import ConfigError, load_config
-    from tunneld.daemon import Settings, StartError, run
+    from tunneld.daemon import run
+    from tunneld.settings import Settings, StartError
 
     def ready(complaints: Any) -> None:
         tell({"pid": os.getpid(), "control": str(control), "complaints": list(complaints)})

@@ -2,22 +2,18 @@
 
 import os
 import signal
-import socket
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 
 import structlog
 import trio
 
 from ctl.messages import ControlError
-from ctl.paths import PathError, make_private_directory
 from tunneld import __version__
 from tunneld import log as logging
-from tunneld.accepting import address_of
+from tunneld.claiming import claim, no_access
 from tunneld.config import Config, ServerConfig, processes_of
 from tunneld.configcheck import listeners_of
 from tunneld.control import ControlServer
@@ -26,10 +22,10 @@ from tunneld.events import Event, emit
 from tunneld.expiry import watch_expiry
 from tunneld.gate import Gate
 from tunneld.health import Health
-from tunneld.inherited import SYSTEMD, UNIX, LentListener, inherited
+from tunneld.inherited import UNIX, inherited
 from tunneld.labs import open_labs
 from tunneld.limits import give_memory_back, raise_limit
-from tunneld.lockfile import LockFile, LockHeldError
+from tunneld.lockfile import LockFile
 from tunneld.log import Sink
 from tunneld.logbook import LogBook, LogRecord
 from tunneld.logfile import LogFile, Output, render, render_json
@@ -37,7 +33,7 @@ from tunneld.methods import Facts, Methods
 from tunneld.namespaces import way_into
 from tunneld.notify import Notifier
 from tunneld.openlisteners import open_listeners
-from tunneld.places import LABS, LOG_FILE, lock_paths, socket_lock_path
+from tunneld.places import LABS, LOG_FILE
 from tunneld.reloader import Reloader
 from tunneld.reloading import Hangups, reload_on_change, reload_on_hangup
 from tunneld.role import RoleError, RoleState
@@ -45,12 +41,7 @@ from tunneld.rolerunner import drain_timeout
 from tunneld.roster import Entry, Roster
 from tunneld.scrape import Scrape
 from tunneld.session import buffers
-from tunneld.socketfile import (
-    SocketInUseError,
-    control_socket,
-    prepare_directory,
-    remove_own_socket,
-)
+from tunneld.settings import Settings, StartError
 from tunneld.supervisor import Supervisor, open_supervisor
 from tunneld.takeover import Takeover
 from tunneld.upgrade import Belongings, Upgrade
@@ -59,41 +50,11 @@ from tunneld.workplace import WORKER, Premises
 
 log = structlog.get_logger(__name__)
 
-CONTROL_NAME = "control"
-"""Name of the control socket among inherited ones."""
 STOP_MARGIN = 10.0
 """Seconds to end beyond the longest drain timeout."""
 START_WAIT = 0.5
 """Seconds that a start waits for the roles, to tell which of them are not well; an agent whose
 server does not answer is no reason to hold up the machine's boot."""
-
-
-class StartError(Exception):
-    """The daemon cannot start; the message says why, ``hint`` what to do."""
-
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.hint = hint
-
-
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What a daemon is started with."""
-
-    control: Path
-    state: Path
-    config: Config = field(default_factory=Config)
-    detached: bool = False
-    """Whether stderr shall be the log file, not a copy of it."""
-    notifier: Notifier = field(default_factory=Notifier)
-    refused: Sequence[str] = ()
-    """What was wrong with sockets that it was started with."""
-    file: Path | None = None
-    """Where the configuration was read from; absolute."""
-    takeover: Takeover | None = None
-    """Set where another daemon is to be succeeded."""
-    log_format: str = ""
-    """In place of the configuration's."""
 
 
 Ready = Callable[[Sequence[str]], None]
@@ -110,109 +71,12 @@ def run(settings: Settings, ready: Ready) -> None:
     give_memory_back()
     buffers.resize(settings.config.buffer_memory)
     with ExitStack() as stack:
+        belongings = claim(settings, stack)
         try:
-            belongings = _claim(settings, stack)
             output = _open_log(settings, stack)
-        except LockHeldError as exc:
-            raise _already_runs(exc) from exc
-        except (PathError, SocketInUseError) as exc:
-            raise StartError(str(exc), "choose another place with --control or --state") from exc
         except OSError as exc:
-            raise _no_access(exc) from exc
+            raise no_access(exc) from exc
         trio.run(serve, settings, belongings, output, ready)
-
-
-def _claim(settings: Settings, stack: ExitStack) -> Belongings:
-    """Take the locks and the socket of this daemon; ``stack`` gives them up."""
-    sock, lent, locks = _claim_places(settings, stack)
-    return Belongings(
-        settings.control,
-        sock,
-        lent,
-        locks,
-        settings.state,
-        settings.file,
-        settings.log_format,
-        settings.detached,
-        settings.notifier,
-    )
-
-
-def _claim_places(
-    settings: Settings, stack: ExitStack
-) -> tuple[socket.socket, bool, list[LockFile]]:
-    """The control socket, whether somebody else keeps it, and the locks."""
-    paths = {"control": str(settings.control), "state": str(settings.state)}
-    make_private_directory(settings.state)
-    if settings.takeover is not None:
-        return _succeed(settings, settings.takeover, stack)
-    handed = _handed_control(settings.control)
-    locks = list(lock_paths(settings.control, settings.state))
-    if handed is not None:  # whoever keeps it gives it to one process, and keeps its directory
-        locks.remove(socket_lock_path(settings.control))
-        stack.enter_context(handed)
-    else:
-        prepare_directory(settings.control.parent)
-    held = []
-    for path in locks:
-        held.append(LockFile.acquire(path, {"pid": os.getpid(), **paths}))
-        stack.callback(_give_up, held[-1])
-    if handed is not None:
-        return handed, True, held
-    return stack.enter_context(control_socket(settings.control)), False, held
-
-
-def _succeed(
-    settings: Settings, takeover: Takeover, stack: ExitStack
-) -> tuple[socket.socket, bool, list[LockFile]]:
-    """The same, from the daemon that is to be succeeded; it writes who holds the locks."""
-    open_listeners.given_away = True  # ours they are when all goes well
-    takeover.claim()
-    address = f"{UNIX}{settings.control}"
-    (claimed,) = inherited.claim(address)
-    lent = isinstance(claimed, LentListener)
-    sock = socket.socket(fileno=claimed.detach())  # trio wants no subclass
-    if not lent:
-        stack.callback(_remove_control, settings.control, settings.control.lstat())
-    held = [LockFile(Path(path), fd) for path, fd in takeover.order.locks.items()]
-    for lock in held:
-        os.set_inheritable(lock.fileno(), False)
-        stack.callback(_give_up, lock)
-    return sock, lent, held
-
-
-def _remove_control(path: Path, made: os.stat_result) -> None:
-    if not open_listeners.given_away:
-        remove_own_socket(path, made)
-
-
-def _give_up(lock: LockFile) -> None:
-    if open_listeners.given_away:
-        lock.leave()
-    else:
-        lock.release()
-
-
-def _handed_control(path: Path) -> socket.socket | None:
-    """The control socket, if this process was started with it.
-
-    Raises:
-      StartError: a socket of that name is elsewhere.
-    """
-    address = f"{UNIX}{path}"
-    handed = inherited.claim(address) or inherited.claim(f"{SYSTEMD}{CONTROL_NAME}")
-    if not handed:
-        return None
-    sock, where = handed[0], address_of(handed[0])
-    for each in handed[1:]:
-        each.close()
-    if where != address:
-        sock.close()
-        raise StartError(
-            f"the inherited socket {CONTROL_NAME!r} is at {where}, not at {address}",
-            f"start with --control {path}, and ListenStream={path} in the socket unit",
-        )
-    return socket.socket(fileno=sock.detach())  # trio wants no subclass
 
 
 def _open_log(settings: Settings, stack: ExitStack) -> Sink:
@@ -233,22 +97,6 @@ def _open_log(settings: Settings, stack: ExitStack) -> Sink:
             output.write(text)
 
     return write
-
-
-def _already_runs(exc: LockHeldError) -> StartError:
-    holder = exc.holder
-    pid, control = holder.get("pid", "unknown"), holder.get("control", "unknown")
-    return StartError(
-        f"tunneld already runs: pid {pid}, control socket {control}",
-        "stop it first with: tunneld stop; or give the new one a --control and --state of its own",
-    )
-
-
-def _no_access(exc: OSError) -> StartError:
-    return StartError(
-        f"cannot use {exc.filename or 'the control socket'}: {exc.strerror}",
-        "choose another place with --control or --state",
-    )
 
 
 async def serve(settings: Settings, belongings: Belongings, output: Sink, ready: Ready) -> None:
