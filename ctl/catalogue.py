@@ -89,9 +89,10 @@ DIALS = (
             ),
             Cause(
                 "denied by the server's policy: … (rule …)",
-                "`tunnelctl policy test --as CLIENT HOST:PORT` on the server's host shows which rule "
-                "decides; `tunnelctl policy explain` shows all of them, with how often each did. "
-                "Add an `allow` rule ahead of it to `policy`, or turn to who looks after the rules.",
+                "`tunnelctl policy test --as CLIENT HOST:PORT` on the server's host shows which "
+                "rule decides; `tunnelctl policy explain` shows all of them, with how often each "
+                "did. Add an `allow` rule ahead of it to `policy`, or turn to who looks after the "
+                "rules.",
             ),
             Cause(
                 "… by the agent's policy, or a cloud's metadata address",
@@ -228,8 +229,8 @@ DIALS = (
             ),
             Cause(
                 "limit reached: … (KEY = N)",
-                "A client, an agent or all together use what `limits` of the role lets them: the text "
-                "names the key. `tunnelctl conns` shows who has what. Raise it, or use less.",
+                "A client, an agent or all together use what `limits` of the role lets them: the "
+                "text names the key. `tunnelctl conns` shows who has what. Raise it, or use less.",
             ),
             Cause(
                 "429: too many wrong secrets came from this address",

@@ -282,7 +282,8 @@ def test_a_daemon_in_the_foreground_logs_and_ends_by_a_signal(site: Site) -> Non
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=TIMEOUT)
     assert process.returncode == 0
-    for event in ("daemon started", "role started role=echo", "reloaded changes=0", "daemon stopped"):
+    events = ("daemon started", "role started role=echo", "reloaded changes=0", "daemon stopped")
+    for event in events:
         assert event in err
     assert err == site.log()
     assert site.files() == []

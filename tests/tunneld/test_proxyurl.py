@@ -90,7 +90,7 @@ def test_only_the_setting_environment_reads_the_environment() -> None:
 
 
 def test_a_wrong_variable_is_named() -> None:
-    with pytest.raises(AddressError, match="ALL_PROXY of the environment: .*'socks5'"):
+    with pytest.raises(AddressError, match=r"ALL_PROXY of the environment: .*'socks5'"):
         proxy_for(ENVIRONMENT, TARGET, {"ALL_PROXY": "socks5://x:1080"})
 
 
