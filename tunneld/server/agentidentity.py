@@ -28,6 +28,11 @@ class AgentIdentities:
         self._has_certificate = bool(certificate)
         self._secrets = secrets
 
+    @property
+    def are_proved(self) -> bool:
+        """Whether it has shown a certificate or proved a token, be it one that names nobody."""
+        return self._has_certificate or bool(self.names)
+
     def add_proof(self, authorization: str, challenge: bytes, agent_id: str) -> None:
         """Take a native agent's answer to ``challenge``.
 

@@ -73,6 +73,8 @@ class AgentServer:
     """Asked, if set, before an agent may join."""
     secrets: SecretsFile | None = None
     """Whose tokens agents are known by that show no certificate."""
+    wants_proof = False
+    """Whether they must do either: that was another question when a handshake began, perhaps."""
 
     def __init__(
         self,
@@ -176,6 +178,10 @@ class AgentServer:
             raise AgentRejectedError(f"agent id {info.agent_id!r} cannot be printed")
         if self.authenticate is not None:
             await self.authenticate(tokens)
+        if self.wants_proof and not identities.are_proved:
+            raise AgentRejectedError(
+                "it has shown no certificate, and no tokens are known any more"
+            )
         grants = self._grants()
         if not self._any_agent_id and not grants and info.agent_id not in identities.ids:
             names = ", ".join(identities.ids) or "none"

@@ -23,7 +23,7 @@ from tunneld.handshakes import CrowdedOutError, Handshakes
 from tunneld.server import http1
 from tunneld.server.clientdial import ClientDials
 from tunneld.server.credentials import Credentials, parse_credentials
-from tunneld.server.gate import ForbiddenError, Gate, Visitor
+from tunneld.server.gate import ForbiddenError, Gate, Terms, Visitor
 from tunneld.server.http2 import Http2Frontend
 from tunneld.server.preamble import PROXY_PROTOCOL, VERSION_2, WRONG_VERSION, proxy_header
 from tunneld.server.servertls import Current
@@ -120,10 +120,10 @@ class FrontendServer:
         transport: Transport = PlainTransport(sock)
         if current is not None:
             transport = TlsTransport(sock, current(), server_side=True, fin_is_end=True)
-        stream = TransportStream(transport)
+        stream, terms = TransportStream(transport), gate.terms
         try:
             with self.peers.present(transport):
-                await self._serve(gate, stream, peer)
+                await self._serve(gate, terms, stream, peer)
         except trio.TooSlowError:
             self._missed("timeout")
             log.info("client closed: no request in time", client=peer)
@@ -154,13 +154,13 @@ class FrontendServer:
     def _missed(self, reason: str) -> None:
         self._telemetry.tunneld_handshake_failures[CLIENTS, reason] += 1
 
-    async def _serve(self, gate: Gate, stream: TransportStream, peer: str) -> None:
+    async def _serve(self, gate: Gate, terms: Terms, stream: TransportStream, peer: str) -> None:
         wanted = head = None
         with self._handshakes.hurry(stream.transport.sock, self._head_timeout) as coming:
             if isinstance(stream.transport, TlsTransport):
                 await handshake(stream.transport)
             octets = await _first_octets(stream)
-            visitor = gate.visitor(stream.transport, peer)
+            visitor = gate.visitor(stream.transport, peer, terms)
             http2 = octets.startswith(_SIGN)
             if self._socks and is_socks(octets):
                 wanted = await SocksNegotiation(stream, visitor, octets).run()

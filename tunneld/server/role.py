@@ -161,7 +161,7 @@ class ServerRole(Role):
     async def run(self, task_status: trio.TaskStatus[list[str]] = trio.TASK_STATUS_IGNORED) -> None:
         self._tls.load(self._config)
         self._access.load(self._config)
-        self.agent_server.secrets = self._access.get(self._config.tunnel.secrets)
+        self._ask_agents(self._config)
         frontends: list[tuple[str, Handler]] = [
             (
                 frontend.listen,
@@ -317,9 +317,14 @@ class ServerRole(Role):
 
         return Prepared([*files.changes, *secrets.changes], commit)
 
+    def _ask_agents(self, config: ServerConfig) -> None:
+        """Tell the listener for agents what it asks of them."""
+        self.agent_server.secrets = self._access.get(config.tunnel.secrets)
+        self.agent_server.wants_proof = bool(config.tunnel.client_ca or config.tunnel.secrets)
+
     def _reconfigure(self, config: ServerConfig) -> None:
         self._config = config
-        self.agent_server.secrets = self._access.get(config.tunnel.secrets)
+        self._ask_agents(config)
         self.policy.replace(config.policy)
         self._dialer.reconfigure(config)
         self._lifetimes.reconfigure(config)

@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from tests.tunneld.peers import ESTABLISHED, open_tls, open_unix
+from tests.tunneld.server.konnectivitypeers import open_agents
 from tests.tunneld.server.test_frontend import echo
 from tests.tunneld.server.test_gate import SESAME, answer_to, client_of, request, stranger
 from tests.tunneld.tunnelworld import World, open_world
@@ -141,3 +142,68 @@ async def test_a_running_server_takes_to_tokens_of_agents_and_back(
         await world.connected()
         world.server.prepare(before).commit()
         await world.until(lambda: not world.server.agents())
+
+
+def without_secrets(world: World) -> None:
+    """Have the server know its clients and agents by certificates alone, from now on."""
+    (frontend,) = world.server_config.frontends
+    tunnel = msgspec.structs.replace(world.server_config.tunnel, secrets="")
+    frontend = msgspec.structs.replace(frontend, secrets="")
+    config = msgspec.structs.replace(world.server_config, frontends=(frontend,), tunnel=tunnel)
+    world.server.prepare(config).commit()
+
+
+@asynccontextmanager
+async def world_of_both(pki: Path, directory: Path) -> AsyncIterator[World]:
+    """A server that knows clients and agents by certificates or secrets."""
+    for name in ("clients", "agents"):
+        secretsfile.add(directory / name, of_token("web", "tnl_web"))
+    frontend = Frontend(
+        listen="127.0.0.1:0",
+        cert="frontend/server.crt",
+        key="frontend/server.key",
+        client_ca="frontend/ca.crt",
+        secrets=f"{directory}/clients",
+    )
+    tunnel = TunnelListener(
+        listen="127.0.0.1:0",
+        cert="agent/server.crt",
+        key="agent/server.key",
+        client_ca="agent/ca.crt",
+        secrets=f"{directory}/agents",
+    )
+    options = {"tunnel": tunnel, "frontends": (frontend,), "any_agent_id": True}
+    async with open_world(pki, directory, server_options=options) as world:
+        yield world
+
+
+async def test_who_came_when_secrets_would_do_gets_in_by_nothing_less(
+    pki: Path, tmp_path: Path
+) -> None:
+    """It may take its time between handshake and request."""
+    async with world_of_both(pki, tmp_path) as world:
+        port = await world.endpoint(echo)
+        async with (
+            client_of(world, stranger(pki)) as silent,
+            client_of(world, stranger(pki)) as asked,
+        ):
+            await asked.send_all(request(port, None))
+            assert b" 407 " in await asked.receive_some()
+            without_secrets(world)
+            for each in (silent, asked):
+                await each.send_all(request(port, None))
+                assert b" 407 " in await each.receive_some()
+                await each.send_all(request(port, "Bearer tnl_web"))
+                assert b"knows nobody by a secret any more" in await each.receive_some()
+
+
+async def test_an_agent_that_came_when_tokens_would_do_needs_a_certificate_then(
+    pki: Path, tmp_path: Path
+) -> None:
+    async with world_of_both(pki, tmp_path) as world:
+        async with open_agents(world, certificate=False) as client:
+            without_secrets(world)
+            call = await client.connect_agent("demo")
+            _, message = await call.status()
+            assert message == "it has shown no certificate, and no tokens are known any more"
+        assert [row["identity"] for row in world.server.agents()] == ["cert:demo"]
