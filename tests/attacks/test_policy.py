@@ -202,7 +202,7 @@ async def test_a_konnectivity_agent_gets_no_name_whose_address_matters(
         await greeted(await agents.connect_agent())
         answer = await ask(world, "secret.example:80")
         assert is_denied(answer)
-        assert b"depends on the address, which agent demo cannot check" in answer
+        assert b"depends on the address, which the agent cannot check" in answer
 
 
 async def test_shadow_mode_allows_and_tells(pki: Path, tmp_path: Path) -> None:

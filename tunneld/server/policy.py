@@ -6,9 +6,9 @@ address of a name, the agent goes by it, on the address that it dials; the serve
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from tunneld import config as configuration
 from tunneld.addresses import IpAddress, written_address
@@ -26,7 +26,7 @@ from tunneld.rules import (
 from tunneld.server.grants import Grants
 
 _KEPT = 4096
-"""Rulings that are remembered: clients come again for the same."""
+"""Rulings and agents that are remembered: clients come again for the same, to the same."""
 _OWN = [
     configuration.Rule(
         action="allow", client=(CONTROL.name,), name="the user who runs the daemon may"
@@ -73,7 +73,12 @@ class Ruling:
     """Those that fit, as far as that is known."""
     address: IpAddress | None
     """None where a name was asked for."""
-    _verdicts: dict[tuple[str, bool], Verdict] = field(default_factory=dict)
+    about: Callable[[str], int]
+    """Which rules of the policy are about an agent: a bit for each."""
+    bits: int
+    """Those of ``rules``."""
+    _verdicts: dict[tuple[int, bool], Verdict] = field(default_factory=dict)
+    """Few, however many agents there are: the rules that are about them make the difference."""
 
     @property
     def depends_on_agent(self) -> bool:
@@ -90,7 +95,7 @@ class Ruling:
           checks_addresses: whether the agent goes by clauses. One that does not gets no name whose
             address matters, the metadata addresses aside, which are its own business then.
         """
-        key = (agent_id, checks_addresses)
+        key = (self.about(agent_id) & self.bits, checks_addresses)
         verdict = self._verdicts.get(key)
         if verdict is None:
             verdict = self._verdicts[key] = self._through(agent_id, checks_addresses)
@@ -104,7 +109,7 @@ class Ruling:
             clauses = tuple(each for each in clauses if each is not METADATA_CLAUSE)
             if len(clauses) > 1:
                 labels = ", ".join(each.label for each in clauses[:-1])
-                why = f"{labels}: depends on the address, which agent {agent_id} cannot check"
+                why = f"{labels}: depends on the address, which the agent cannot check"
                 return Verdict((Clause(allow=False, networks=(), label=why),))
         if len(to_text(clauses)) > MAX_RULES_TEXT:
             why = f"more rules about addresses than an agent takes, {MAX_RULES_TEXT} characters"
@@ -136,6 +141,7 @@ class Policy:
         self.is_open = is_open
         self.shadow = config.mode == "shadow"
         self.ruling = lru_cache(_KEPT)(self._ruling)
+        self._about = lru_cache(_KEPT)(partial(_rules_about, self.rules))
 
     def counts(self, label: str) -> dict[str, int]:
         """How often a rule has decided, for the control protocol."""
@@ -155,10 +161,18 @@ class Policy:
             host, port = split_authority(authority)
         address = written_address(host)
         name = host.rstrip(".") if address is None else None
-        rules = [
-            rule for rule in self.rules if rule.clients.match(client) and rule.takes(name, port)
-        ]
-        return Ruling(rules, address)
+        fitting = {
+            number: rule
+            for number, rule in enumerate(self.rules)
+            if rule.clients.match(client) and rule.takes(name, port)
+        }
+        bits = sum(1 << number for number in fitting)
+        return Ruling([*fitting.values()], address, self._about, bits)
+
+
+def _rules_about(rules: Sequence[Rule], agent_id: str) -> int:
+    """As `Ruling.about`."""
+    return sum(1 << number for number, rule in enumerate(rules) if rule.agents.match(agent_id))
 
 
 def denial(verdict: Verdict, client: str, authority: str) -> str:

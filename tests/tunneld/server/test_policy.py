@@ -64,7 +64,7 @@ def test_the_address_of_a_name_is_left_to_an_agent_that_checks_it() -> None:
     assert left.clauses[0].label == "rule 1"
     cannot = verdict(rules, "name.example:80", checks=False)
     assert cannot.denied
-    assert cannot.label == "rule 1: depends on the address, which agent home cannot check"
+    assert cannot.label == "rule 1: depends on the address, which the agent cannot check"
 
 
 def test_a_name_that_is_allowed_by_name_goes_through_any_agent() -> None:
@@ -132,3 +132,25 @@ def test_a_rule_about_translated_addresses_is_refused() -> None:
     """They are looked at as the IPv4 addresses that they stand for, so it would never fit."""
     with pytest.raises(RuleError, match="write the IPv4 network"):
         policy(Rule(action="deny", cidr=("64:ff9b::/96",)))
+
+
+def test_verdicts_are_few_however_many_agents_there_are() -> None:
+    """Else 4,096 names that somebody asks for would cost an entry for each agent."""
+    rules = policy(Rule(action="deny", agent=("b*",), cidr=("10.0.0.0/8",)), Rule(action="allow"))
+    ruling = rules.ruling(ALICE, "name.example:80")
+    denied = [
+        ruling.through(f"{kind}{number}", checks_addresses=checks).denied
+        for kind in "ab"
+        for number in range(100)
+        for checks in (True, False)
+    ]
+    assert denied == [False, False] * 100 + [False, True] * 100
+    assert len(ruling._verdicts) == 4
+
+
+def test_a_ruling_goes_by_the_rules_that_it_was_made_of() -> None:
+    rules = policy(Rule(action="allow", agent=("home",)))
+    old = rules.ruling(ALICE, "10.0.0.1:80")
+    rules.replace(PolicyConfig(rules=(Rule(action="deny"), Rule(action="allow", agent=("home",)))))
+    assert not old.through("home", checks_addresses=True).denied, "by the rules that were"
+    assert verdict(rules, "10.0.0.1:80").denied
