@@ -30,6 +30,8 @@ VERSION: Final = 1
 """Of the lines; it changes when a member changes its meaning or goes away."""
 MAX_WAITING = 20_000
 """Lines that wait to be written."""
+_MAX_TEXT = 2_000
+"""Characters of what others have a say in: an agent may give a reason of 4 MiB."""
 _PAUSE = 0.05
 """Seconds between writes: lines of many short connections go together."""
 _RETRY = 1.0
@@ -56,7 +58,7 @@ def line_of(conn: Conn, role: str, kind: str) -> bytes:
         "kind": kind,
         "client": conn.caller.name,
         "address": conn.caller.address,
-        "destination": conn.destination,
+        "destination": conn.destination[:_MAX_TEXT],
         "dialled": conn.dialled,
         "agent": conn.agent,
         "decision": _decision(conn),
@@ -65,7 +67,7 @@ def line_of(conn: Conn, role: str, kind: str) -> bytes:
         "received": received,
         "ended": conn.ended,
         "code": error.kind.code if isinstance(error, DialError) else "",
-        "reason": str(error) if isinstance(error, Exception) else "",
+        "reason": str(error)[:_MAX_TEXT] if isinstance(error, Exception) else "",
     }
     return _encode(item) + b"\n"
 

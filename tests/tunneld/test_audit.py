@@ -17,7 +17,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from tunneld import audit as audit_module
 from tunneld import log
-from tunneld.audit import Audit, AuditFile
+from tunneld.audit import Audit, AuditFile, line_of
 from tunneld.caller import Caller
 from tunneld.conns import Conns
 from tunneld.dialing import PROHIBITED, DialError
@@ -79,6 +79,14 @@ async def test_a_denied_dial_has_a_line_with_the_rule(tmp_path: Path) -> None:
     (line,) = lines_in(path)
     assert (line["decision"], line["rule"], line["ended"]) == ("deny", "no-ssh", "failed")
     assert (line["code"], line["reason"]) == ("denied", "denied by no-ssh")
+
+
+async def test_lines_are_short_whatever_agents_and_servers_say() -> None:
+    lines: list[bytes] = []
+    conns = Conns(on_end=lambda conn: lines.append(line_of(conn, "edge", "server")))
+    with suppress(DialError), conns.listed(CALLER, "d" * 4_000_000):
+        raise DialError(PROHIBITED, "x" * 4_000_000)
+    assert len(lines[0]) < 5_000
 
 
 async def test_a_file_that_was_moved_is_left_and_a_new_one_begun(tmp_path: Path) -> None:
