@@ -77,7 +77,7 @@ async def connect(
       network: ``tcp``; or ``tcp4``, ``tcp6`` for addresses of that family alone.
       why_not: is asked about each address, right before it is dialled, so what a name server says
         another time does not matter.
-      record: where each step is noted.
+      record: where each step is noted, and the address in the end.
     Raises:
       DialError: with a text as Go's dialer words it, which clients of konnectivity match.
     """
@@ -87,7 +87,7 @@ async def connect(
             if record is not None:
                 record.step("resolve", "{}", _Addresses(infos))
             infos = _allowed(infos, network, why_not, record)
-            sock = await _first_of(infos, network, record)
+            sock, where = await _first_of(infos, network, record)
     except trio.TooSlowError:
         text = f"dial {network} {join_authority(host, port)}: i/o timeout"
         raise DialError(TIMEOUT, text) from None
@@ -96,16 +96,9 @@ async def connect(
     except DialError:
         sock.close()
         raise
+    if record is not None:  # the socket itself may know no more, if it is reset at once
+        record.address = where
     return sock
-
-
-def address_to(sock: socket.socket) -> str:
-    """``host:port`` of the address that a socket is connected to; "" if it is no more."""
-    try:
-        host, port = sock.getpeername()[:2]
-    except OSError:
-        return ""
-    return join_authority(host, port)
 
 
 async def _resolve(host: str, port: int, network: str) -> Sequence[_Info]:
@@ -177,16 +170,17 @@ def _allowed(
 
 async def _first_of(
     infos: Sequence[_Info], network: str, record: DialRecord | None
-) -> socket.socket:
-    """The first address that answers; they are tried in order, overlapping if slow."""
+) -> tuple[socket.socket, str]:
+    """The first address that answers, as ``host:port``, and a socket; they are tried in order,
+    overlapping if slow."""
     if len(infos) == 1:
-        return await _connect_one(infos[0], network, record)
-    winners: list[socket.socket] = []
+        return await _connect_one(infos[0], network, record), _where(infos[0])
+    winners: list[tuple[socket.socket, str]] = []
     errors: list[DialError] = []
 
     async def attempt(info: _Info, failed: trio.Event) -> None:
         try:
-            winners.append(await _connect_one(info, network, record))
+            winners.append((await _connect_one(info, network, record), _where(info)))
         except DialError as exc:
             errors.append(exc)
             failed.set()
@@ -204,8 +198,13 @@ async def _first_of(
             raise errors[0]
         return winners.pop(0)
     finally:
-        for loser in winners:
+        for loser, _ in winners:
             loser.close()
+
+
+def _where(info: _Info) -> str:
+    host, port = info[4][:2]
+    return join_authority(host, port)
 
 
 async def _connect_one(info: _Info, network: str, record: DialRecord | None) -> socket.socket:

@@ -55,10 +55,11 @@ class DestinationPolicy:
         Raises:
           RuleError: one makes no sense; nothing has changed.
         """
-        self.is_open = config.open and not config.rules
+        is_open = config.open and not config.rules
         metadata = config.metadata == "allow"
-        rules = [_OPEN] if self.is_open else config.rules
+        rules = [_OPEN] if is_open else config.rules
         self.rules = [Rule(each, number, metadata=metadata) for number, each in enumerate(rules, 1)]
+        self.is_open = is_open
         self.shadow = config.mode == "shadow"
 
     def clauses(self, host: str, port: int) -> tuple[Clause, ...]:

@@ -8,7 +8,7 @@ import trio
 
 from frames import Headers
 from tunneld import agentinfo, rh2
-from tunneld.agent.connect import address_to, connect
+from tunneld.agent.connect import connect
 from tunneld.agent.intake import Intake
 from tunneld.agent.policy import DestinationPolicy
 from tunneld.agentinfo import AgentInfo
@@ -156,7 +156,7 @@ class Requests:
             self._telemetry.tunneld_dial_seconds.observe(took)
             end.on_lost = None
             endpoint = SocketEnd(self._reactor, PlainTransport(sock), "endpoint")
-            conn.dialled = record.address = address_to(sock)
+            conn.dialled = record.address
             head = [(b":status", b"200"), (rh2.ADDRESS, record.address.encode())]
             if record.wanted:
                 head.append((rh2.TRACE, write_steps(record, rh2.MAX_TRACE).encode()))
@@ -183,7 +183,6 @@ class Requests:
           DialError: it failed.
         """
         sock = await self._connect(record, "")
-        record.address = address_to(sock)
         sock.close()
 
     async def _connect(self, record: DialRecord, rules: str) -> socket.socket:

@@ -3,6 +3,7 @@
 import errno
 import os
 import socket
+import struct
 from contextlib import closing
 
 import pytest
@@ -11,6 +12,7 @@ import trio
 from tests.conftest import need
 from tests.tunneld.server.test_frontend import Full
 from tunneld.agent.connect import connect
+from tunneld.caller import SERVER
 from tunneld.dialing import (
     FAILED,
     NAME_TIMEOUT,
@@ -22,6 +24,7 @@ from tunneld.dialing import (
     DialError,
     Kind,
 )
+from tunneld.dialrecord import DialRecord
 
 
 async def failure(host: str, port: int, timeout: float = 5.0, network: str = "tcp") -> DialError:
@@ -36,6 +39,19 @@ async def test_a_listener_is_reached_without_blocking_and_without_delay() -> Non
         assert not sock.getblocking()
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         sock.close()
+
+
+async def test_the_address_is_noted_even_if_it_resets_at_once() -> None:
+    """Where rules ask for it, the server would take a missing one for a denial."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        port = listener.getsockname()[1]
+        record = DialRecord(SERVER, f"localhost:{port}")
+        sock = await connect("localhost", port, 5, "tcp4", record=record)
+        with closing(sock):
+            client, _ = listener.accept()
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            client.close()
+            assert record.address == f"127.0.0.1:{port}"
 
 
 async def test_a_name_is_resolved_and_each_address_tried() -> None:

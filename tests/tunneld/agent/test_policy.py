@@ -5,6 +5,7 @@ import pytest
 from tunneld.agent.policy import DestinationPolicy
 from tunneld.config import DestinationPolicy as Config
 from tunneld.config import DestinationRule as Rule
+from tunneld.rules import RuleError
 
 
 def why_not(policy: DestinationPolicy, host: str, address: str, server: str = "") -> str:
@@ -46,3 +47,11 @@ def test_in_shadow_mode_its_own_rules_deny_nothing() -> None:
 def test_rules_that_cannot_be_read_are_an_error() -> None:
     with pytest.raises(ValueError, match="expected 'allow' or 'deny'"):
         DestinationPolicy(Config(open=True)).check("db.example", 80, "everything")
+
+
+def test_rules_that_make_no_sense_change_nothing() -> None:
+    policy = DestinationPolicy(Config(open=True))
+    with pytest.raises(RuleError):
+        policy.replace(Config(rules=(Rule(action="allow", cidr=("x",)),)))
+    assert policy.is_open
+    assert not why_not(policy, "db.example", "10.0.0.1")
