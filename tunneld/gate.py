@@ -21,7 +21,7 @@ class Gate:
 
     def __init__(self, passed: Callable[[], None]) -> None:
         self._passed = passed
-        self._agents: Mapping[str, set[str]] = {}
+        self._agents: dict[str, set[str]] = {}
         self._before: set[str] = set()
         self._opened = trio.Event()
         self._told = False
@@ -36,7 +36,7 @@ class Gate:
         Args:
           agents: their ids, by role.
         """
-        self._agents = agents
+        self._agents = dict(agents)
         self._opened.set()
         self._look()
 
@@ -54,8 +54,11 @@ class Gate:
         return self.agents(role)
 
     def leave(self, role: str) -> None:
-        """A role is through, or has ended. Twice is harmless."""
+        """A role is through, or has ended. Twice is harmless. When it is started again it waits for
+        nobody."""
         self._before.discard(role)
+        if self._opened.is_set():
+            self._agents.pop(role, None)
         self._look()
 
     def _look(self) -> None:

@@ -2,29 +2,25 @@
 
 import socket
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal
 
 import structlog
 import trio
-from msgspec import Struct
 
-from tunneld.accepting import accept_each, accept_rest, address_of, close_listener, listen
+from tunneld.accepting import address_of
 from tunneld.audit import open_audit
 from tunneld.caller import CONTROL
 from tunneld.certfile import Fact
 from tunneld.config import RoleConfig, ServerConfig, WebsocketListener
 from tunneld.conns import Conn, Conns
 from tunneld.dialing import DialError, join_authority
-from tunneld.gate import AGENT_WAIT, PATIENCE
-from tunneld.inherited import LentListener
 from tunneld.lifetimes import Lifetimes
 from tunneld.prepared import Prepared
 from tunneld.questions import Answers, answer
 from tunneld.relay import DialledEnd, Relay, RelayError
-from tunneld.request import Nothing
 from tunneld.role import Host, Role, RoleError
 from tunneld.rolemetrics import conn_metrics, dial_metrics, telemetry_metrics
 from tunneld.rules import RuleError
@@ -34,6 +30,7 @@ from tunneld.server.agents import ALPN, AgentServer
 from tunneld.server.chooser import Chooser
 from tunneld.server.clientdial import ClientDials
 from tunneld.server.dialer import Dialer
+from tunneld.server.doors import Doors, Handler, Listener, listening
 from tunneld.server.forwards import ForwardServer
 from tunneld.server.frontend import HTTP1, HTTP2, FrontendServer
 from tunneld.server.hold import FirstByteHold
@@ -59,17 +56,6 @@ log = structlog.get_logger(__name__)
 
 _SPEAKS = {"any": [HTTP2, HTTP1], "grpc": [HTTP2], "http-connect": [HTTP1]}
 """By mode of the server; in the order in which ALPN prefers them."""
-
-Handler: TypeAlias = Callable[[socket.socket], Awaitable[None]]
-Listener: TypeAlias = tuple[socket.socket, Handler]
-"""A listening socket, and what serves its connections."""
-
-
-class Open(Struct, frozen=True):
-    """Parameters of ``open``."""
-
-    agents: list[str]
-    """Ids of those that are on their way."""
 
 
 class ServerRole(Role):
@@ -111,14 +97,10 @@ class ServerRole(Role):
             any_agent_id=config.any_agent_id,
             grants=lambda: self.policy.grants,
         )
-        self._leaving = trio.Event()
-        self._staying = trio.Event()
-        self._serving = trio.Event()
+        self._doors = Doors(host, self._registry, self._dialer, reuse_port=config.reuse_port)
         self._answers: Answers = {
             **ServerQuestions(self._dialer, chooser, self.policy).table(),
-            "leave": (Nothing, self._leave),
-            "stay": (Nothing, self._stay),
-            "open": (Open, self._open),
+            **self._doors.answers(),
         }
         self._websocket_server: WebsocketServer | None = None
         self._access = Access(self._path)
@@ -189,9 +171,10 @@ class ServerRole(Role):
         ]
         if self._config.websocket is not None:
             tunnels.append(self._websockets(self._config.websocket, inner))
+        reuse_port = self._config.reuse_port
         async with (
-            _listening([*frontends, *forwards], self._path, self._config.reuse_port) as for_clients,
-            _listening(tunnels, self._path, self._config.reuse_port) as for_agents,
+            listening([*frontends, *forwards], self._path, reuse_port=reuse_port) as for_clients,
+            listening(tunnels, self._path, reuse_port=reuse_port) as for_agents,
             self._conns.watched(),
             self._audit.running() if self._audit else nullcontext(),
             trio.open_nursery() as nursery,
@@ -211,81 +194,12 @@ class ServerRole(Role):
         """Accept until told to drain; then let what runs end. Whoever stops us sets the limit."""
         async with trio.open_nursery() as tunnels:
             async with trio.open_nursery() as clients:
-                async with trio.open_nursery() as accepting:
-                    accepting.start_soon(self._accept_agents, for_agents, tunnels)
-                    accepting.start_soon(self._accept_clients, for_clients, clients)
-                    await self._host.drain.wait()
-                    accepting.cancel_scope.cancel()
-                _close(for_clients, clients)
-                _close(for_agents, tunnels)
+                await self._doors.accept(for_clients, for_agents, clients, tunnels)
                 self._registry.leave()
                 self._frontends.drain(patient=self._host.patient)
             await self._conns.wait_empty()  # those of the control socket
             await self._registry.drain()
             tunnels.cancel_scope.cancel()
-
-    async def _accept_clients(self, listeners: list[Listener], clients: trio.Nursery) -> None:
-        """Accept until cancelled; where we take over from another process, once agents are here."""
-        gate, name = self._host.gate, self._host.name
-        try:
-            if gate is not None:
-                gate.arrive(name)
-                self._dialer.wait_for_agents(AGENT_WAIT)
-                agents = await gate.wait(name)
-                with trio.move_on_after(PATIENCE):
-                    await self._registry.wait_for(agents)
-                gate.leave(name)
-            self._serving.set()
-            async with trio.open_nursery() as accepting:
-                for sock, handler in listeners:
-                    accepting.start_soon(accept_each, sock, handler, clients)
-        finally:
-            if gate is not None:
-                gate.leave(name)
-
-    async def _accept_agents(self, listeners: list[Listener], tunnels: trio.Nursery) -> None:
-        """Accept until cancelled, but for the time when agents shall go to another process."""
-        while True:
-            async with trio.open_nursery() as accepting:
-                for sock, handler in listeners:
-                    accepting.start_soon(accept_each, sock, handler, tunnels)
-                await self._leaving.wait()
-                accepting.cancel_scope.cancel()
-            closed = self._close_own(listeners, tunnels) if self._config.reuse_port else []
-            await self._staying.wait()
-            for address, handler in closed:
-                socks = await listen(address, reuse_port=True)
-                listeners += [(sock, handler) for sock in socks]
-
-    def _close_own(
-        self, listeners: list[Listener], tunnels: trio.Nursery
-    ) -> list[tuple[str, Handler]]:
-        """Close what the kernel would give agents to that nobody accepts; what that was."""
-        own = [each for each in listeners if not isinstance(each[0], LentListener)]
-        closed = [(address_of(sock), handler) for sock, handler in own]
-        _close(own, tunnels)
-        for each in own:
-            listeners.remove(each)
-        return closed
-
-    async def _leave(self, _: Nothing) -> dict[str, Any]:
-        """Send the agents to the process that takes over, by the same listeners."""
-        self._staying = trio.Event()
-        self._leaving.set()
-        return {"agents": sorted(self._registry.leave())}
-
-    async def _open(self, params: Open) -> dict[str, Any]:
-        """Open the gate of a worker, which is its own, and answer once clients are served."""
-        if self._host.gate is not None:
-            self._host.gate.open({self._host.name: set(params.agents)})
-        await self._serving.wait()
-        return {}
-
-    async def _stay(self, _: Nothing) -> dict[str, Any]:
-        """Nobody has taken over: take agents again."""
-        self._leaving = trio.Event()
-        self._staying.set()
-        return {}
 
     def _websockets(self, listener: WebsocketListener, inner: Current) -> tuple[str, Handler]:
         # Few servers have one.
@@ -394,30 +308,3 @@ def _policy(config: ServerConfig) -> Policy:
         return Policy(config.policy)
     except RuleError as exc:
         raise RoleError(f"policy: {exc}") from exc
-
-
-def _close(listeners: list[Listener], connections: trio.Nursery) -> None:
-    for sock, handler in listeners:
-        accept_rest(sock, handler, connections)
-        close_listener(sock)
-
-
-@asynccontextmanager
-async def _listening(
-    wanted: Sequence[tuple[str, Handler]], path: Callable[[str], str], reuse_port: bool
-) -> AsyncIterator[list[Listener]]:
-    """Listen on each address while the block runs.
-
-    Args:
-      path: makes a UNIX socket's path absolute.
-    """
-    listeners: list[Listener] = []
-    try:
-        for address, handler in wanted:
-            if address.startswith("unix:"):
-                address = "unix:" + path(address.removeprefix("unix:"))
-            listeners += [(sock, handler) for sock in await listen(address, reuse_port=reuse_port)]
-        yield listeners
-    finally:
-        for sock, _ in listeners:
-            close_listener(sock)
