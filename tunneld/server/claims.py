@@ -7,6 +7,10 @@ from tunneld.identifiers import is_default_route
 
 IpAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
+_Prefixes: TypeAlias = dict[tuple[int, int], tuple[int, set[int]]]
+"""The first bits of networks, by their number and the version of IP, the longest first; and how far
+an address is shifted to get at them. There may be thousands, which no dial has to look through."""
+
 NOTHING = -2
 DEFAULT_ROUTE = -1
 EXACT = 129
@@ -23,7 +27,7 @@ class Claims:
         self._hosts = {normal_name(name) for name in named if as_address(name) is None}
         addresses = (as_address(name) for name in named)
         self._addresses = {address for address in addresses if address is not None}
-        self._networks = [ipaddress.ip_network(net, strict=False) for net in get("cidr", [])]
+        self._prefixes = _by_length(get("cidr", []))
         self.takes_unclaimed = True
         """Whether it may be asked for what nobody claims."""
         self._otherwise = DEFAULT_ROUTE if is_default_route(self.identifiers) else NOTHING
@@ -36,7 +40,7 @@ class Claims:
     @property
     def names_any(self) -> bool:
         """Whether it claims any destination in particular."""
-        return bool(self._hosts or self._addresses or self._networks)
+        return bool(self._hosts or self._addresses or self._prefixes)
 
     @property
     def destinations(self) -> set[str]:
@@ -54,8 +58,21 @@ class Claims:
             return EXACT if host in self._hosts else self._otherwise
         if address in self._addresses:
             return EXACT
-        lengths = [network.prefixlen for network in self._networks if address in network]
-        return max(lengths, default=self._otherwise)
+        number, version = int(address), address.version
+        for (length, of_version), (shift, prefixes) in self._prefixes.items():
+            if of_version == version and number >> shift in prefixes:
+                return length
+        return self._otherwise
+
+
+def _by_length(networks: list[str]) -> _Prefixes:
+    found: _Prefixes = {}
+    for text in networks:
+        network = ipaddress.ip_network(text, strict=False)
+        length, shift = network.prefixlen, network.max_prefixlen - network.prefixlen
+        _, prefixes = found.setdefault((length, network.version), (shift, set()))
+        prefixes.add(int(network.network_address) >> shift)
+    return dict(sorted(found.items(), reverse=True))
 
 
 def normal_name(name: str) -> str:

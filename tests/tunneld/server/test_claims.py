@@ -1,6 +1,10 @@
 """What an agent claims to reach, and how exactly."""
 
+import ipaddress
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tunneld.identifiers import parse_identifiers
 from tunneld.server.claims import DEFAULT_ROUTE, EXACT, NOTHING, Claims, as_address, normal_name
@@ -33,6 +37,22 @@ def rank(identifiers: str, host: str) -> int:
 )
 def test_the_most_exact_claim_counts(identifiers: str, host: str, expected: int) -> None:
     assert rank(identifiers, host) == expected
+
+
+@given(
+    st.lists(st.tuples(st.ip_addresses(), st.integers(0, 128)), max_size=20),
+    st.data(),
+)
+def test_the_longest_prefix_is_found_among_many(
+    networks: list[tuple[ipaddress.IPv4Address | ipaddress.IPv6Address, int]], data: st.DataObject
+) -> None:
+    texts = [f"{address}/{min(length, address.max_prefixlen)}" for address, length in networks]
+    near = st.sampled_from([address for address, _ in networks]) if networks else st.nothing()
+    address = as_address(str(data.draw(near | st.ip_addresses())))
+    assert address is not None
+    parsed = [ipaddress.ip_network(text, strict=False) for text in texts]
+    expected = max((each.prefixlen for each in parsed if address in each), default=NOTHING)
+    assert Claims({"cidr": texts}).rank("", address) == expected
 
 
 def test_an_exact_address_goes_before_any_prefix() -> None:
