@@ -2,6 +2,8 @@
 
 import os
 import socket
+import ssl
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -28,6 +30,22 @@ async def handshake(transport: TlsTransport) -> None:
         await trio.lowlevel.wait_readable(transport.sock)
     while not transport.flush():
         await trio.lowlevel.wait_writable(transport.sock)
+    if transport.tls.session_reused:
+        _check_expiry(transport.tls)
+
+
+def _check_expiry(tls: ssl.SSLObject) -> None:
+    """Look at the peer's certificate as it is now: OpenSSL has when the session was new, which may
+    be hours ago with TLS 1.2, whose clients can resume one however few tickets we give.
+
+    Raises:
+      ssl.SSLCertVerificationError: it has expired meanwhile.
+    """
+    certificate = tls.getpeercert()
+    if certificate and ssl.cert_time_to_seconds(str(certificate["notAfter"])) < time.time():
+        error = ssl.SSLCertVerificationError("a session was resumed")
+        error.verify_message = "certificate has expired"
+        raise error
 
 
 class TransportStream(trio.abc.HalfCloseableStream):

@@ -1,14 +1,20 @@
 """Transports as trio streams: cancellation, vanishing peers, ends, and last words."""
 
 import socket
+import ssl
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import trio
 from trio.testing import MockClock, check_half_closeable_stream, wait_all_tasks_blocked
 
+from tests.tunneld.peers import client_context
 from tests.tunneld.transport.pairs import contexts, reset, tcp_pair, tls_pair
+from tunneld.tlscontext import refusal, server_context
+from tunneld.transport import stream as stream_module
 from tunneld.transport.plain import PlainTransport
 from tunneld.transport.stream import (
     TransportStream,
@@ -188,6 +194,45 @@ async def test_a_handshake_waits_for_its_peer(pki: Path) -> None:
     assert server.tls.version() == "TLSv1.3"
     server.close()
     client.close()
+
+
+async def shake_hands(
+    server: ssl.SSLContext, client: ssl.SSLContext, session: ssl.SSLSession | None = None
+) -> ssl.SSLSession | None:
+    """Of a client that resumes a session, if there is one; its session then."""
+    ours, theirs = tcp_pair()
+    at_server = TlsTransport(ours, server, server_side=True)
+    at_client = TlsTransport(theirs, client, server_side=False, server_hostname="127.0.0.1")
+    if session is not None:
+        at_client.tls.session = session
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(handshake, at_client)
+            await handshake(at_server)
+        assert at_server.tls.session_reused == (session is not None)
+        return at_client.tls.session
+    finally:
+        at_server.close()
+        at_client.close()
+
+
+async def test_a_resumed_session_does_not_outlast_its_certificate(
+    pki: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TLS 1.2 can resume one for two hours, and OpenSSL looks at no certificate then."""
+    files = [str(pki / "frontend" / name) for name in ("server.crt", "server.key", "ca.crt")]
+    server = server_context(*files, [])
+    client = client_context(pki)
+    client.maximum_version = ssl.TLSVersion.TLSv1_2
+    session = await shake_hands(server, client)
+    await shake_hands(server, client, session)
+    later = time.time() + 100 * 365 * 86_400
+    monkeypatch.setattr(stream_module, "time", SimpleNamespace(time=lambda: later))
+    with pytest.raises(ExceptionGroup) as caught:
+        await shake_hands(server, client, session)
+    [error] = caught.value.exceptions
+    assert isinstance(error, ssl.SSLCertVerificationError)
+    assert refusal(error) == "TLS: its certificate is not accepted: certificate has expired"
 
 
 async def test_a_handshake_with_a_silent_peer_can_be_cancelled(
