@@ -11,9 +11,8 @@ import pytest
 import trio
 from trio.testing import MockClock, check_half_closeable_stream, wait_all_tasks_blocked
 
-from tests.tunneld.peers import client_context
 from tests.tunneld.transport.pairs import contexts, reset, tcp_pair, tls_pair
-from tunneld.tlscontext import refusal, server_context
+from tunneld.tlscontext import refusal
 from tunneld.transport import stream as stream_module
 from tunneld.transport.plain import PlainTransport
 from tunneld.transport.stream import (
@@ -220,9 +219,7 @@ async def test_a_resumed_session_does_not_outlast_its_certificate(
     pki: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """TLS 1.2 can resume one for two hours, and OpenSSL looks at no certificate then."""
-    files = [str(pki / "frontend" / name) for name in ("server.crt", "server.key", "ca.crt")]
-    server = server_context(*files, [])
-    client = client_context(pki)
+    server, client = contexts(pki)
     client.maximum_version = ssl.TLSVersion.TLSv1_2
     session = await shake_hands(server, client)
     await shake_hands(server, client, session)
