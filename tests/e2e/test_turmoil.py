@@ -1,11 +1,13 @@
 """A bit of turmoil in the lab; `python -m tests.e2e.turmoil --minutes 15` is the long form."""
 
+import json
+
 import pytest
 
 from tests.conftest import need
 from tests.e2e.conftest import Lab
 from tests.e2e.turmoil.faults import FAULTS
-from tests.e2e.turmoil.report import render
+from tests.e2e.turmoil.report import render, to_map
 from tests.e2e.turmoil.trial import run
 
 pytestmark = [pytest.mark.root, pytest.mark.e2e, pytest.mark.timeout(400)]
@@ -34,3 +36,4 @@ def test_no_octet_is_wrong_and_no_cut_stream_looks_complete(lab: Lab) -> None:
     assert result.outcomes["complete"] > CONNECTIONS
     assert result.octets > 10**6
     assert "No violations." in render(result)
+    assert json.loads(json.dumps(to_map(result)))["octets"] == result.octets

@@ -1,11 +1,14 @@
 """That the long run would find what it looks for."""
 
+import json
 import struct
+from collections import Counter
 
 import pytest
 
 from tests.e2e.turmoil.records import TO_CLIENT, TO_ENDPOINT, Receiver, Sender, WrongOctetsError
-from tests.e2e.turmoil.report import percentiles
+from tests.e2e.turmoil.report import percentiles, render, to_map
+from tests.e2e.turmoil.trial import Event, Result
 
 
 def spoken() -> tuple[list[bytes], Receiver]:
@@ -78,6 +81,15 @@ def test_octets_behind_the_end_and_another_digest_are_found() -> None:
     records[-1] = records[-1][:-32] + struct.pack("32x")
     with pytest.raises(WrongOctetsError, match="SHA-256"):
         receiver.feed(b"".join(records))
+
+
+def test_a_result_is_told_as_json_too() -> None:
+    result = Result(seed=1, slots=2, outcomes=Counter(complete=3))
+    result.events.append(Event("link down", "1 s", at=0.5, reasons=Counter({"503": 2})))
+    told = json.loads(json.dumps(to_map(result)))
+    assert told["outcomes"] == {"complete": 3}
+    assert told["events"][0]["reasons"] == {"503": 2}
+    assert "| link down | 1 |" in render(result)
 
 
 def test_percentiles_are_of_what_was_seen() -> None:

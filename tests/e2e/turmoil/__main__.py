@@ -34,13 +34,13 @@ def main() -> None:
         arguments.connections,
         schedule(arguments.seed, faults),
     )
-    if arguments.json:
-        arguments.json.write_text(json.dumps(to_map(result), indent=1))
     text = render(result)
     if arguments.report:
         arguments.report.write_text(text + "\n")
     else:
         print(text)
+    if arguments.json:
+        arguments.json.write_text(json.dumps(to_map(result), indent=1))
     sys.exit(1 if result.violations else 0)
 
 

@@ -3,15 +3,17 @@
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
 from typing import Any
+
+import msgspec
 
 from tests.e2e.turmoil.trial import Event, Result
 
 
 def to_map(result: Result) -> dict[str, Any]:
     """For JSON."""
-    return asdict(result)
+    found: dict[str, Any] = msgspec.to_builtins(result)  # `asdict` has no idea of counters
+    return found
 
 
 def render(result: Result) -> str:

@@ -21,7 +21,7 @@ _BREATH = (0.5, 2.0)
 """Seconds of quiet between two events."""
 _DESCRIPTORS = 4
 """More than at the beginning that a process may have in the end."""
-_MEMORY = 48 << 20
+_MEMORY = 32 << 20
 """Octets likewise: what allocators keep."""
 _BAD = re.compile(r"Traceback|internal error|coroutine .* was never awaited")
 
@@ -125,7 +125,7 @@ class Trial:
         end = time.monotonic() + RECOVERY
         while left := self._connections():
             if time.monotonic() > end:
-                self._result.violations.append(f"connections left: {left}")
+                self._violate(f"connections left: {left}")
                 return
             time.sleep(0.2)
 
