@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from enum import StrEnum
 
 import trio
+from h2.exceptions import H2Error
 
 from tests.e2e.turmoil.records import TO_CLIENT, TO_ENDPOINT, Receiver, Sender, WrongOctetsError
 from tests.tunneld.peers import Peer, TlsPeer
@@ -83,7 +84,7 @@ class Conversation:
         except trio.TooSlowError:
             self.error = f"connection {self.number}: no octet in {HUNG:g} s ({self.mode})"
             return Outcome.HUNG
-        except (OSError, trio.BrokenResourceError) as exc:
+        except (OSError, trio.BrokenResourceError, H2Error) as exc:
             self.error = str(exc)
             try:
                 self._receiver.check_rest()

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import trio
+from h2.exceptions import H2Error
 
 from tests.tunneld.peers import ESTABLISHED, H2Client, Peer, TlsPeer, client_context, connect
 
@@ -52,7 +53,7 @@ class Frontend:
                     line = await _dial(peer, destination, nursery if http2 else None)
             except trio.TooSlowError:
                 refused = RefusedError(f"no answer in {timeout:g} s")
-            except (OSError, trio.BrokenResourceError) as exc:
+            except (OSError, trio.BrokenResourceError, H2Error) as exc:
                 refused = RefusedError(f"{type(exc).__name__}: {exc}")
             except RefusedError as exc:
                 refused = exc

@@ -51,8 +51,11 @@ class Program:
 
     def ask(self, order: str, **arguments: Any) -> Answer:
         assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"do": order, **arguments}).encode() + b"\n")
-        self._process.stdin.flush()
+        try:
+            self._process.stdin.write(json.dumps({"do": order, **arguments}).encode() + b"\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise self._ended() from None
         return self._answer()
 
     def wait_until(
@@ -74,9 +77,12 @@ class Program:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError(f"the program has ended: {self._log.read_text()[-2000:]}")
+            raise self._ended()
         answer: Answer = json.loads(line)
         return answer
+
+    def _ended(self) -> RuntimeError:
+        return RuntimeError(f"the program has ended: {self._log.read_text()[-3000:]}")
 
     def close(self) -> None:
         """End it, whatever it does."""
