@@ -20,7 +20,7 @@ from tunneld.control import ControlServer
 from tunneld.eventlog import EventLog
 from tunneld.events import Event, emit
 from tunneld.expiry import watch_expiry
-from tunneld.gate import Gate
+from tunneld.handover import Handover
 from tunneld.health import Health
 from tunneld.inherited import UNIX, inherited
 from tunneld.labs import open_labs
@@ -128,7 +128,7 @@ async def serve(settings: Settings, belongings: Belongings, output: Sink, ready:
         log_line=keep,
         worker=(*WORKER, "--log-level", level),
         buffer_memory=settings.config.buffer_memory,
-        gate=settings.takeover.gate if settings.takeover is not None else None,
+        handover=settings.takeover.handover if settings.takeover is not None else None,
     )
     stop = trio.Event()
     hangup = Hangups()
@@ -221,12 +221,12 @@ async def _take_over(
         if isinstance(entry.config, ServerConfig) and processes_of(entry.config) > 1
     ]
     for name in teams:
-        takeover.gate.arrive(name)
+        takeover.handover.arrive(name)
     takeover.succeeded = partial(_own, settings, locks)
     await takeover.fetch_agents()
     async with trio.open_nursery() as nursery:
         for name in teams:
-            nursery.start_soon(_open_team, name, takeover.gate, supervisor)
+            nursery.start_soon(_open_team, name, takeover.handover, supervisor)
 
 
 def _own(settings: Settings, locks: Sequence[LockFile]) -> None:
@@ -237,14 +237,14 @@ def _own(settings: Settings, locks: Sequence[LockFile]) -> None:
         lock.say({"pid": os.getpid(), **paths})
 
 
-async def _open_team(name: str, gate: Gate, supervisor: Supervisor) -> None:
-    """Have the processes of a server serve clients, whose gates are their own."""
+async def _open_team(name: str, handover: Handover, supervisor: Supervisor) -> None:
+    """Have the processes of a server serve clients, whose handovers are their own."""
     try:
-        await supervisor.ask(name, "open", {"agents": sorted(gate.agents(name))})
-    except ControlError as exc:  # those that come in its place have no gate
+        await supervisor.ask(name, "open", {"agents": sorted(handover.agents(name))})
+    except ControlError as exc:  # those that come in its place have no handover
         log.warning("server does not answer", role=name, error=str(exc))
     finally:
-        gate.leave(name)
+        handover.leave(name)
 
 
 def _look_through_inherited(settings: Settings) -> None:

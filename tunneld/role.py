@@ -12,7 +12,7 @@ import trio
 from ctl.messages import ControlError
 from tunneld.certfile import Fact
 from tunneld.config import RoleConfig
-from tunneld.gate import Gate
+from tunneld.handover import Handover
 from tunneld.prepared import Prepared
 from tunneld.reactor import Reactor
 
@@ -40,7 +40,7 @@ class Host:
     """Where relative paths of the role's configuration start."""
     set_state: Callable[[RoleState, str], None]
     """Report a change of state with its reason ("" for none)."""
-    gate: Gate | None = None
+    handover: Handover | None = None
     """Set in a process that takes over from another."""
     patient: bool = False
     """Whether, in a drain, who is connected already is served like before: another process takes

@@ -11,7 +11,7 @@ import trio
 from ctl.messages import ControlError
 from tunneld.config import RoleConfig
 from tunneld.factories import Factories
-from tunneld.gate import Gate
+from tunneld.handover import Handover
 from tunneld.localdial import Accept
 from tunneld.prepared import FileChange
 from tunneld.reactor import Reactor
@@ -115,7 +115,7 @@ class _Pulse:
 
 @asynccontextmanager
 async def open_role_group(
-    factories: Factories, state_dir: Path, report: Report, gate: Gate | None = None
+    factories: Factories, state_dir: Path, report: Report, handover: Handover | None = None
 ) -> AsyncIterator[RoleGroup]:
     """Run the data plane, and a group on it; in the end all roles are cancelled."""
     reactor = Reactor()
@@ -123,7 +123,9 @@ async def open_role_group(
         async with trio.open_nursery() as plane:
             await plane.start(reactor.run)
             async with trio.open_nursery() as roles:
-                yield RoleGroup(factories, Surroundings(reactor, state_dir, report, gate), roles)
+                yield RoleGroup(
+                    factories, Surroundings(reactor, state_dir, report, handover), roles
+                )
                 roles.cancel_scope.cancel()
             plane.cancel_scope.cancel()
     finally:

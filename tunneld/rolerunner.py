@@ -14,7 +14,7 @@ from ctl.messages import ControlError
 from tunneld.backoff import Backoff
 from tunneld.config import AgentConfig, RoleConfig, ServerConfig
 from tunneld.factories import Factory
-from tunneld.gate import Gate
+from tunneld.handover import Handover
 from tunneld.localdial import Accept, LocalDial
 from tunneld.log import role_context
 from tunneld.prepared import FileChange
@@ -46,8 +46,8 @@ class Surroundings:
     reactor: Reactor
     state_dir: Path
     report: Report
-    gate: Gate | None = None
-    """See `Host.gate`."""
+    handover: Handover | None = None
+    """See `Host.handover`."""
     backoff: Callable[[], Backoff] = lambda: Backoff(BACKOFF_MIN, BACKOFF_MAX)
     """Makes the delays of one role's restarts."""
 
@@ -205,7 +205,7 @@ class RoleRunner:
             reactor=self._surroundings.reactor,
             state_dir=self._surroundings.state_dir,
             set_state=self._role_says,
-            gate=self._surroundings.gate,
+            handover=self._surroundings.handover,
         )
         self._ready_at = None
         try:

@@ -421,7 +421,7 @@ async def open_supervisor(
 ) -> AsyncIterator[Supervisor]:
     """A supervisor without roles; in the end what runs is cancelled (`Supervisor.drain` first)."""
     async with (
-        open_role_group(factories, premises.state_dir, premises.report, premises.gate) as group,
+        open_role_group(factories, premises.state_dir, premises.report, premises.handover) as group,
         trio.open_nursery() as nursery,
     ):
         yield Supervisor(roster, group, premises, enter, nursery)

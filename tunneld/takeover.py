@@ -22,7 +22,7 @@ import structlog
 import trio
 from msgspec import Struct
 
-from tunneld.gate import Gate
+from tunneld.handover import Handover
 from tunneld.inherited import InheritedSockets, inherited
 
 log = structlog.get_logger(__name__)
@@ -80,7 +80,7 @@ class Takeover:
         except (ValueError, RecursionError) as exc:
             self._sock.close()
             raise ValueError(f"no order of a daemon: {exc}") from exc
-        self.gate = Gate(self._passed)
+        self.handover = Handover(self._passed)
         self.succeeded: Callable[[], None] = lambda: None
         """Called right before the old process gives everything away."""
 
@@ -109,12 +109,12 @@ class Takeover:
             log.warning("the process before is gone", error=exc.strerror)
 
     async def fetch_agents(self) -> None:
-        """Have the old process send its agents, and open the gate. If it is gone, there is nobody
+        """Have the old process send its agents, and open the handover. If it is gone, there is nobody
         to wait for."""
         self.tell({"state": "listening"})
         line = await trio.to_thread.run_sync(self._read_line, abandon_on_cancel=True)
         way = msgspec.json.decode(line, type=Way) if line.endswith(b"\n") else Way({})
-        self.gate.open({role: set(ids) for role, ids in way.agents.items()})
+        self.handover.open({role: set(ids) for role, ids in way.agents.items()})
 
     def close(self) -> None:
         """Nothing more is said. Twice is harmless."""

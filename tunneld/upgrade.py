@@ -23,7 +23,7 @@ from msgspec import Struct
 
 from ctl.messages import ControlError, Message
 from tunneld.accepting import address_of
-from tunneld.gate import PATIENCE
+from tunneld.handover import PATIENCE
 from tunneld.inherited import inherited
 from tunneld.lockfile import LockFile
 from tunneld.notify import Notifier

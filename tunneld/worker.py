@@ -26,7 +26,7 @@ from tunneld import log as logging
 from tunneld.config import RoleConfig
 from tunneld.factories import FACTORIES, Factories
 from tunneld.framestream import FrameStream
-from tunneld.gate import Gate
+from tunneld.handover import Handover
 from tunneld.limits import give_memory_back
 from tunneld.localdial import encode_reply
 from tunneld.outbox import Outbox
@@ -180,19 +180,19 @@ async def serve(
     state_dir: Path,
     factories: Factories,
     log_level: str = "",
-    gate: Gate | None = None,
+    handover: Handover | None = None,
 ) -> None:
     """Run a worker on its end of the socketpair until the other end closes.
 
     Args:
-      gate: see `tunneld.role.Host`.
+      handover: see `tunneld.role.Host`.
     """
     outbox = Outbox()
     logging.configure([outbox.tell_line], logging.threshold(log_level), quiet_events=True)
     frames = FrameStream(trio.socket.from_stdlib_socket(sock))
     async with frames, trio.open_nursery() as nursery:
         nursery.start_soon(_send, outbox, frames)
-        async with open_role_group(factories, state_dir, outbox.tell_status, gate) as group:
+        async with open_role_group(factories, state_dir, outbox.tell_status, handover) as group:
             await Worker(frames, group).run()
         nursery.cancel_scope.cancel()
 
@@ -211,7 +211,7 @@ def main(argv: Sequence[str] | None = None, factories: Factories = FACTORIES) ->
     parser.add_argument("--state", type=Path, required=True, help="the state directory")
     parser.add_argument("--log-level", default="", help="the least that is logged")
     parser.add_argument("--buffer-memory", type=int, default=0, help="octets that may wait")
-    parser.add_argument("--gate", action="store_true", help="serve clients when told to")
+    parser.add_argument("--handover", action="store_true", help="serve clients when told to")
     arguments = parser.parse_args(argv)
     buffers.resize(arguments.buffer_memory)
     die_with_parent()
@@ -221,8 +221,8 @@ def main(argv: Sequence[str] | None = None, factories: Factories = FACTORIES) ->
         signal.signal(number, signal.SIG_IGN)
     sock = socket.socket(fileno=arguments.fd)
     sock.setblocking(False)
-    gate = Gate(_nobody_waits) if arguments.gate else None
-    trio.run(serve, sock, arguments.state, factories, arguments.log_level, gate)
+    handover = Handover(_nobody_waits) if arguments.handover else None
+    trio.run(serve, sock, arguments.state, factories, arguments.log_level, handover)
 
 
 def _nobody_waits() -> None:

@@ -20,7 +20,7 @@ from tunneld.child import Child, describe_status
 from tunneld.config import RoleConfig
 from tunneld.events import Event, emit
 from tunneld.framestream import FrameStream
-from tunneld.gate import Gate
+from tunneld.handover import Handover
 from tunneld.linereader import LineReader
 from tunneld.logbook import LogRecord
 from tunneld.prepared import FileChange
@@ -64,7 +64,7 @@ class Premises:
     """Octets that may wait in each process; 0 leaves that to them."""
     watchdog: float = 30.0
     """Seconds for a worker to answer that it is alive; then it is killed."""
-    gate: Gate | None = None
+    handover: Handover | None = None
     """See `tunneld.role.Host`; of roles in the supervisor's own process."""
     backoff: Callable[[], Backoff] = lambda: Backoff(BACKOFF_MIN, BACKOFF_MAX)
 
@@ -251,8 +251,8 @@ class Workplace:
         ours, its = socket.socketpair()
         argv = [*prefix, *self._premises.worker, "--fd", str(its.fileno())]
         argv += ["--state", str(self._premises.state_dir)]
-        if self._premises.gate is not None and not self._premises.gate.is_open:
-            argv.append("--gate")
+        if self._premises.handover is not None and not self._premises.handover.is_open:
+            argv.append("--handover")
         if self._premises.buffer_memory:
             argv += ["--buffer-memory", str(self._premises.buffer_memory)]
         try:

@@ -36,13 +36,13 @@ async def test_agents_are_fetched_once_it_listens(
     line: tuple[socket.socket, socket.socket], nursery: trio.Nursery
 ) -> None:
     takeover = begin(line)
-    takeover.gate.arrive("edge")
+    takeover.handover.arrive("edge")
     nursery.start_soon(takeover.fetch_agents)
     assert await trio.to_thread.run_sync(said, line[0]) == {"state": "listening"}
     line[0].sendall(b'{"agents":{"edge":["home"]}}\n')
     with trio.fail_after(10):
-        assert await takeover.gate.wait("edge") == {"home"}
-    takeover.gate.leave("edge")
+        assert await takeover.handover.wait("edge") == {"home"}
+    takeover.handover.leave("edge")
     assert said(line[0]) == {"state": "serving"}
 
 
@@ -55,7 +55,7 @@ async def test_an_old_process_that_is_gone_holds_nobody_up(
     assert takeover.is_alone
     with trio.fail_after(10):
         await takeover.fetch_agents()
-        assert await takeover.gate.wait("edge") == set()
+        assert await takeover.handover.wait("edge") == set()
     takeover.close()
 
 

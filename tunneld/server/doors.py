@@ -10,7 +10,7 @@ import trio
 from msgspec import Struct
 
 from tunneld.accepting import accept_each, accept_rest, address_of, close_listener, listen
-from tunneld.gate import AGENT_WAIT, PATIENCE
+from tunneld.handover import AGENT_WAIT, PATIENCE
 from tunneld.inherited import UNIX, LentListener
 from tunneld.questions import Answers
 from tunneld.request import Nothing
@@ -74,22 +74,22 @@ class Doors:
 
     async def _accept_clients(self, listeners: list[Listener], clients: trio.Nursery) -> None:
         """Accept until cancelled; where we take over from another process, once agents are here."""
-        gate, name = self._host.gate, self._host.name
+        handover, name = self._host.handover, self._host.name
         try:
-            if gate is not None:
-                gate.arrive(name)
-                coming = await gate.wait(name)
+            if handover is not None:
+                handover.arrive(name)
+                coming = await handover.wait(name)
                 with trio.move_on_after(PATIENCE):
                     await self._registry.wait_for(coming)
                 self._dialer.wait_for_agents(AGENT_WAIT)
-                gate.leave(name)
+                handover.leave(name)
             self._serving.set()
             async with trio.open_nursery() as accepting:
                 for sock, handler in listeners:
                     accepting.start_soon(accept_each, sock, handler, clients)
         finally:
-            if gate is not None:
-                gate.leave(name)
+            if handover is not None:
+                handover.leave(name)
 
     async def _accept_agents(self, listeners: list[Listener], agents: trio.Nursery) -> None:
         """Accept until cancelled, but for the time when agents shall go to another process."""
@@ -129,9 +129,9 @@ class Doors:
         return {}
 
     async def _open(self, params: Open) -> dict[str, Any]:
-        """Open the gate of a worker, which is its own, and answer once clients are served."""
-        if self._host.gate is not None:
-            self._host.gate.open({self._host.name: set(params.agents)})
+        """Open the handover of a worker, which is its own, and answer once clients are served."""
+        if self._host.handover is not None:
+            self._host.handover.open({self._host.name: set(params.agents)})
         await self._serving.wait()
         return {}
 

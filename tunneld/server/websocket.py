@@ -19,8 +19,8 @@ from tunneld.config import ServerConfig, WebsocketListener
 from tunneld.handshakes import CrowdedOutError, Handshakes
 from tunneld.server.agents import AgentServer
 from tunneld.server.forwarded import client_address
+from tunneld.server.httpupgrade import RefusedError, parse_upgrade
 from tunneld.server.servertls import Current
-from tunneld.server.upgrade import RefusedError, parse_upgrade
 from tunneld.transport.plain import PlainTransport
 from tunneld.transport.pump import tune_carrier
 from tunneld.transport.stream import TransportStream, handshake, linger

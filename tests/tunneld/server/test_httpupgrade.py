@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tunneld.server.upgrade import RefusedError, Request, parse_upgrade
+from tunneld.server.httpupgrade import RefusedError, Request, parse_upgrade
 
 # RFC 6455 section 1.2, the example, with our path and subprotocol.
 HEAD = (

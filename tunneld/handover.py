@@ -12,7 +12,7 @@ AGENT_WAIT = 10.0
 server again only when their tunnel has ended."""
 
 
-class Gate:
+class Handover:
     """See the module.
 
     Args:
@@ -27,7 +27,7 @@ class Gate:
         self._told = False
 
     def arrive(self, role: str) -> None:
-        """A server role is at the gate."""
+        """A server role is at the handover."""
         self._before.add(role)
 
     def open(self, agents: Mapping[str, set[str]]) -> None:
