@@ -109,8 +109,8 @@ class Takeover:
             log.warning("the process before is gone", error=exc.strerror)
 
     async def fetch_agents(self) -> None:
-        """Have the old process send its agents, and open the handover. If it is gone, there is nobody
-        to wait for."""
+        """Have the old process send its agents, and open the handover. If it is gone, there is
+        nobody to wait for."""
         self.tell({"state": "listening"})
         line = await trio.to_thread.run_sync(self._read_line, abandon_on_cancel=True)
         way = msgspec.json.decode(line, type=Way) if line.endswith(b"\n") else Way({})

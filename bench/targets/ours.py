@@ -13,6 +13,9 @@ from bench.world import World
 CHECKOUT = Path(__file__).parents[2]
 
 
+_OPEN = "policy = { open = true }\n"
+
+
 class Ours(Target):
     server_options = ""
     """Lines of TOML for the server's role."""
@@ -53,6 +56,8 @@ class Ours(Target):
         directory = self.directory(world, role)
         directory.mkdir(mode=0o700, exist_ok=True)
         config = directory / "tunneld.toml"
+        if not (self._sources / "tunneld/rules.py").exists():  # a revision that knows no policy
+            roles = roles.replace(_OPEN, "")
         config.write_text(roles)
         argv = [
             *(*inside, sys.executable, "-P", "-m", *self.program(world, role)),
@@ -88,8 +93,7 @@ def server_roles(world: World, options: str = "") -> str:
 [[role]]
 kind = "server"
 name = "server"
-policy = {{ open = true }}
-frontends = [
+{_OPEN}frontends = [
   {{ listen = "127.0.0.1:{FRONTEND_PORT}", {_identity(world, "frontend")} }},
   {{ listen = "unix:{_socket(world)}" }},
 ]
@@ -104,8 +108,7 @@ def agent_roles(world: World, name: str = AGENT_ID) -> str:
 [[role]]
 kind = "agent"
 name = "{name}"
-policy = {{ open = true }}
-agent-id = "{name}"
+{_OPEN}agent-id = "{name}"
 server = "{SERVER_ADDRESS}:{AGENT_PORT}"
 cert = "{directory}/agent.crt"
 key = "{directory}/agent.key"
