@@ -17,9 +17,7 @@ PLAYED = (
     "kill -9 of the server",
     "NAT state flush",
     "kill -9 of an agent",
-    "stalled clients",
     "server out of descriptors",
-    "kill -9 of the endpoint",
     "tunnelctl kill conn",
     "link down, beyond keepalive",
 )

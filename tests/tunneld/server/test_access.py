@@ -12,7 +12,14 @@ import trio
 from tests.tunneld.peers import ESTABLISHED, open_tls, open_unix
 from tests.tunneld.server.konnectivitypeers import open_agents
 from tests.tunneld.server.test_frontend import echo
-from tests.tunneld.server.test_gate import SESAME, answer_to, client_of, request, stranger
+from tests.tunneld.server.test_gate import (
+    SESAME,
+    SOMEBODY_ELSE,
+    answer_to,
+    client_of,
+    request,
+    stranger,
+)
 from tests.tunneld.tunnelworld import World, open_world
 from tunneld import secretsfile
 from tunneld.config import Frontend, TunnelListener
@@ -108,7 +115,7 @@ async def test_a_running_server_takes_to_secrets_and_back(pki: Path, tmp_path: P
         first, second = before.frontends
         named = (
             msgspec.structs.replace(first, secrets=str(tmp_path / "clients")),
-            msgspec.structs.replace(second, users=("nobody",)),
+            msgspec.structs.replace(second, users=(SOMEBODY_ELSE,)),
         )
         world.server.prepare(msgspec.structs.replace(before, frontends=named)).commit()
         peer = await open_tls(world.frontend, pki, context=stranger(pki))

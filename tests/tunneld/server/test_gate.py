@@ -3,6 +3,7 @@
 import base64
 import getpass
 import os
+import pwd
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -42,6 +43,7 @@ def basic(name: str, password: str) -> str:
 
 ALICE = basic("alice", "open sesame")
 TOKEN = "Bearer tnl_web"
+SOMEBODY_ELSE = next(each.pw_name for each in pwd.getpwall() if each.pw_uid != os.getuid())
 
 
 @pytest.fixture
@@ -299,7 +301,7 @@ async def test_a_user_who_is_named_needs_nothing(
 async def test_a_user_who_is_not_is_refused(pki: Path, tmp_path: Path, octets: bytes) -> None:
     listen = f"unix:{tmp_path}/front.sock"
     async with (
-        world_of(pki, tmp_path, listen=listen, users=("nobody",)) as world,
+        world_of(pki, tmp_path, listen=listen, users=(SOMEBODY_ELSE,)) as world,
         client_of(world) as peer,
     ):
         await peer.send_all(octets)
@@ -312,7 +314,9 @@ async def test_with_secrets_a_user_who_is_not_named_shows_one(
     pki: Path, tmp_path: Path, secrets: str
 ) -> None:
     listen = f"unix:{tmp_path}/front.sock"
-    async with world_of(pki, tmp_path, listen=listen, users=("nobody",), secrets=secrets) as world:
+    async with world_of(
+        pki, tmp_path, listen=listen, users=(SOMEBODY_ELSE,), secrets=secrets
+    ) as world:
         port = await world.endpoint(echo)
         async with client_of(world) as peer:
             await peer.send_all(request(port, None))
