@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -116,7 +117,7 @@ def running(process: subprocess.Popen[bytes], ready: bytes) -> Iterator[bytes]:
     with process:
         try:
             seen = b""
-            while ready not in seen:
+            while not re.search(rb"\b" + re.escape(ready), seen):  # "already in use" is not "ready"
                 line = process.stdout.readline()
                 assert line, f"ended early: {seen.decode(errors='replace')}"
                 seen += line

@@ -1,7 +1,7 @@
 """A TCP endpoint for tests, run inside `private`: what it does with a connection is the letter
 that the client sends first, but for the port on which it speaks first.
 
-    python -m tests.e2e.endpoint HOST PORT
+    python -m tests.e2e.endpoint HOST PORT [BANNER_PORT]
 
 PORT: by the first octet
   h  hash: reads until the client's half-close, then answers the SHA-256 of what it got, and closes
@@ -9,7 +9,7 @@ PORT: by the first octet
      their SHA-256, then closes
   x  reset: resets the connection after 1 MiB of what it was to send
   f  flood: sends zeros without end
-PORT + 1: says BANNER at once, then echoes
+BANNER_PORT: says BANNER at once, then echoes
 """
 
 import contextlib
@@ -88,10 +88,11 @@ def _serve(listener: socket.socket, handler: "object") -> None:
 
 
 def main() -> None:
-    host, port = sys.argv[1], int(sys.argv[2])
+    host, port, *banner_port = sys.argv[1], *map(int, sys.argv[2:])
     first = socket.create_server((host, port), backlog=512)
-    second = socket.create_server((host, port + 1), backlog=512)
-    threading.Thread(target=_serve, args=(second, serve_banner), daemon=True).start()
+    for each in banner_port:
+        second = socket.create_server((host, each), backlog=512)
+        threading.Thread(target=_serve, args=(second, serve_banner), daemon=True).start()
     print("ready", flush=True)
     _serve(first, serve_choice)
 

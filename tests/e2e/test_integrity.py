@@ -18,7 +18,7 @@ MIB = 1 << 20
 @pytest.fixture(scope="module")
 def loaded(lab: Lab) -> Iterator[Lab]:
     """The lab with the test endpoint in `private`."""
-    argv = [sys.executable, "-m", "tests.e2e.endpoint", PRIVATE, str(PORT)]
+    argv = [sys.executable, "-m", "tests.e2e.endpoint", PRIVATE, str(PORT), str(PORT + 1)]
     with running(lab.popen("private", *argv), b"ready"):
         yield lab
 
