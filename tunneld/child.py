@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import IO
 
 import trio
@@ -45,18 +46,20 @@ class Child:
         Raises:
           OSError: it cannot be executed.
         """
-        end = subprocess.PIPE if talks else subprocess.DEVNULL
-        popen = subprocess.Popen(
-            argv,
-            bufsize=0,
-            stdin=end,
-            stdout=end,
-            stderr=subprocess.PIPE,
-            env={**os.environ, **(environment or {})},
-            cwd="/",
-            pass_fds=descriptors,
-            start_new_session=True,
-        )
+        # Opened here: Popen of 3.11.2 leaves it open when there is no descriptor for what follows.
+        with Path(os.devnull).open("r+b", buffering=0) as null:
+            end = subprocess.PIPE if talks else null
+            popen = subprocess.Popen(
+                argv,
+                bufsize=0,
+                stdin=end,
+                stdout=end,
+                stderr=subprocess.PIPE,
+                env={**os.environ, **(environment or {})},
+                cwd="/",
+                pass_fds=descriptors,
+                start_new_session=True,
+            )
         try:
             return cls(popen)
         except OSError:  # no descriptor to await it by
