@@ -92,7 +92,9 @@ class World:
 
     def dial(self) -> bool:
         """What an honest client does: connect, dial the echo endpoint, send, compare, end."""
-        raw = socket.create_connection(("127.0.0.1", self.front), timeout=PATIENCE)
+        raw = socket.create_connection(
+            ("127.0.0.1", self.front), PATIENCE, source_address=("127.0.0.2", 0)
+        )  # its own address, not the attacker's: in a crowd the oldest of that goes
         with self._trusted.wrap_socket(raw, server_hostname="127.0.0.1") as sock:
             sock.sendall(f"CONNECT 127.0.0.1:{self.echo} HTTP/1.1\r\n\r\n".encode())
             reply = b""

@@ -13,6 +13,8 @@ from tunneld.transport.base import WOULD_BLOCK, Transport, tune
 from tunneld.transport.tls import TlsTransport
 
 _READ_SIZE = 64 * 1024
+_LINGER_OCTETS = 16 << 20
+"""More than what an honest peer may have on its way; who floods us does not wait for our word."""
 
 _received = memoryview(bytearray(_READ_SIZE))
 """Shared by all streams of the process: it holds octets only within one call. Each having its own
@@ -196,15 +198,18 @@ def _broken() -> Iterator[None]:
 
 async def linger(sock: socket.socket, timeout: float = 1.0) -> None:
     """Half-close, and take in what the peer still sends until it closes, for ``timeout`` seconds
-    at most. Closing while octets lie unread resets the connection, and the reset would overtake
-    our last words: a reply, or the TLS alert that says what was wrong."""
+    and `_LINGER_OCTETS` at most. Closing while octets lie unread resets the connection, and the
+    reset would overtake our last words: a reply, or the TLS alert that says what was wrong."""
+    taken = 0
     with trio.move_on_after(timeout, shield=True):
         try:
             sock.shutdown(socket.SHUT_WR)
-            while True:
+            while taken < _LINGER_OCTETS:
                 await trio.lowlevel.wait_readable(sock)
-                if not sock.recv(_READ_SIZE):
+                octets = sock.recv(_READ_SIZE)
+                if not octets:
                     return
+                taken += len(octets)
         except OSError:
             return  # the peer is gone: nothing can overtake anything
 

@@ -281,6 +281,27 @@ async def test_lingering_ends_in_time(autojump_clock: MockClock) -> None:
     theirs.close()
 
 
+async def test_lingering_ends_when_the_peer_goes_on_and_on() -> None:
+    ours, theirs = tcp_pair()
+    sent = 0
+
+    async def flood() -> None:
+        nonlocal sent
+        stream = TransportStream(PlainTransport(theirs))
+        with pytest.raises(trio.BrokenResourceError):
+            while True:
+                await stream.send_all(bytes(1 << 20))
+                sent += 1 << 20
+        await stream.aclose()
+
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(flood)
+            await linger(ours, 1000)
+            ours.close()
+    assert 16 << 20 <= sent < 64 << 20
+
+
 async def test_lingering_after_a_peer_that_is_gone_returns() -> None:
     ours, theirs = tcp_pair()
     reset(theirs)
