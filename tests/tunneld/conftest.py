@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tunneld.pki import Pki
+from tunneld.registrar import Registrar
 
 
 @pytest.fixture(scope="session")
@@ -13,3 +14,11 @@ def pki(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("certificates") / "pki"
     Pki(directory).init(["127.0.0.1"], "demo")
     return directory
+
+
+@pytest.fixture
+def registrar(tmp_path: Path) -> Registrar:
+    """Certificates that a test may change."""
+    registrar = Registrar(tmp_path / "pki")
+    registrar.init(["127.0.0.1"], "demo")
+    return registrar

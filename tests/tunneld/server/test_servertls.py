@@ -30,14 +30,6 @@ CRL = ("frontend/ca.crl",)
 
 
 @pytest.fixture
-def registrar(tmp_path: Path) -> Registrar:
-    """Certificates that a test may change."""
-    registrar = Registrar(tmp_path / "pki")
-    registrar.init(["127.0.0.1"], "demo")
-    return registrar
-
-
-@pytest.fixture
 async def world(registrar: Registrar, tmp_path: Path) -> AsyncIterator[World]:
     async with open_world(registrar.directory, tmp_path) as opened:
         yield opened
