@@ -47,9 +47,12 @@ class Reply(IntEnum):
     COMMAND_NOT_SUPPORTED = 7
     ADDRESS_NOT_SUPPORTED = 8
 
-    def encode(self) -> bytes:
-        """The whole reply. The address in it is 0.0.0.0:0: it is the agent that has one."""
-        return bytes([VERSION, self, 0, _IPV4]) + bytes(6)
+    def encode(self, name: str = "") -> bytes:
+        """The whole reply. The address in it means nothing, since it is the agent that has one: it
+        is 0.0.0.0:0, or a name where there is something to say."""
+        if not name:
+            return bytes([VERSION, self, 0, _IPV4]) + bytes(6)
+        return bytes([VERSION, self, 0, _NAME, len(name)]) + name.encode("ascii") + bytes(2)
 
 
 class SocksError(Exception):

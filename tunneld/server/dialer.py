@@ -15,6 +15,7 @@ from tunneld.conns import Conn, Conns
 from tunneld.descriptors import descriptors
 from tunneld.dialing import (
     AGENT_TIMEOUT,
+    BAD_ADDRESS,
     MAX_AUTHORITY,
     NO_AGENT,
     TUNNEL_LOST,
@@ -46,6 +47,8 @@ log = structlog.get_logger(__name__)
 Carry: TypeAlias = Callable[[DialledEnd, Conn], Awaitable[None]]
 """Takes over when the endpoint is connected, and returns when the connection has ended."""
 
+_PROTOCOLS = frozenset({"tcp", "tcp4", "tcp6"})
+"""What an agent may be asked for. Go's dialer knows more: one could reach UNIX sockets there."""
 _REASONS = {
     NO_AGENT: REASON_NO_AGENT,
     AGENT_TIMEOUT: BACKEND_DIAL_TIMEOUT,
@@ -116,6 +119,8 @@ class Dialer:
             listed = self._conns.listed(caller, record.destination, dial=record.id)
             with listed as conn, Visit() as visit:
                 check_length(address)
+                if protocol not in _PROTOCOLS:
+                    raise DialError(BAD_ADDRESS, f"dial: unknown network {protocol}")
                 self._admission.admit(caller, visit)
                 if sock is not None:
                     descriptors.check(sock, "this server")

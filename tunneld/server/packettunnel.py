@@ -42,9 +42,6 @@ from tunneld.telemetry import (
 
 log = structlog.get_logger(__name__)
 
-PROTOCOLS = frozenset({"tcp", "tcp4", "tcp6"})
-"""What an agent may be asked for. Go's dialer knows more: one could reach UNIX sockets there."""
-
 _MAX_STARVED = 30.0
 """Seconds without window, while octets wait, after which no more dials go this way."""
 _MAX_CLOSING = 100_000

@@ -20,14 +20,13 @@ from frames.packet import (
 )
 from tunneld.caller import Caller
 from tunneld.conns import Conn
-from tunneld.dialing import AGENT_TIMEOUT, BAD_ADDRESS, NO_AGENT, DialError
+from tunneld.dialing import AGENT_TIMEOUT, NO_AGENT, DialError
 from tunneld.packetstream import PacketStream
 from tunneld.reactor import Reactor, Timer
 from tunneld.relay import DialledEnd, Relay
 from tunneld.server.dialer import Dialer
 from tunneld.server.frontchannel import FrontChannel
 from tunneld.server.hold import FirstByteHold
-from tunneld.server.packettunnel import PROTOCOLS
 from tunneld.streamend import StreamEnd
 from tunneld.telemetry import (
     FROM_CLIENT,
@@ -47,6 +46,14 @@ _LAST_REMINDER = 8.0
 """Seconds after a connection's end, the first time and the last, doubled in between."""
 _WORDINGS = {NO_AGENT: "No agent available", AGENT_TIMEOUT: "timed out waiting for backend dial"}
 """What clients know failures of ours by; an agent's own goes to them as it is."""
+_MAX_TEXT = 16_000
+"""Characters of an agent's own: it may say 4 MiB, and with more behind it no client takes that."""
+
+
+def _worded(error: DialError) -> str:
+    """For DIAL_RSP, whose clients look for a wording in the text: the dial's id is behind it."""
+    text = _WORDINGS.get(error.kind, str(error))[:_MAX_TEXT]
+    return f"{text} (dial {error.dial})"
 
 
 class ProxyService:
@@ -133,9 +140,6 @@ class _Proxy:
 
         with self._dialling:
             try:
-                if request.protocol not in PROTOCOLS:
-                    text = f"dial: unknown network {request.protocol}"
-                    raise DialError(BAD_ADDRESS, text)
                 await self._dialer.connect(
                     self._caller,
                     request.address,
@@ -145,8 +149,7 @@ class _Proxy:
                 )
             except DialError as exc:
                 self._deaf = True
-                text = _WORDINGS.get(exc.kind, str(exc))
-                self._packets.send(DialResponse(text, 0, request.random))
+                self._packets.send(DialResponse(_worded(exc), 0, request.random))
 
     async def _carry(self, request: DialRequest, dialled: DialledEnd, conn: Conn) -> None:
         self._channel = channel = FrontChannel(

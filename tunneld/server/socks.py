@@ -111,4 +111,5 @@ async def serve_socks(
     try:
         await dials.connect(stream, caller, authority, Reply.SUCCEEDED.encode(), entry="SOCKS5")
     except DialError as exc:
-        await say_goodbye(stream, _REPLIES.get(exc.kind, Reply.FAILED).encode())
+        reply = _REPLIES.get(exc.kind, Reply.FAILED)
+        await say_goodbye(stream, reply.encode(f"dial.{exc.dial}.invalid"))

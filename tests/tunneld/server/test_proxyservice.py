@@ -112,9 +112,12 @@ async def test_a_call_that_says_nothing_ends_well(client: GrpcClient) -> None:
 # -- dials that fail --------------------------------------------------------------------------
 
 
-async def failed(front: Call, text: str, number: int = 7) -> None:
-    """The dial failed, nothing more is heard, and the stream is the client's to end."""
-    assert await front.next() == dial_rsp(number, error=text)
+async def failed(front: Call, world: World, text: str, number: int = 7) -> None:
+    """The dial failed and can be looked up, nothing more is heard, and the stream is the client's
+    to end."""
+    answer = await front.next()
+    [record] = (await world.server.ask("trace.last", {}))["dials"]
+    assert answer == dial_rsp(number, error=f"{text} (dial {record['dial']})")
     await front.send(dial_req("endpoint:80", 8), data(1, b"x"), close_req(1))
     assert await is_silent(front)
     await front.end()
@@ -124,7 +127,7 @@ async def failed(front: Call, text: str, number: int = 7) -> None:
 async def test_without_an_agent_the_dial_fails(world: World, client: GrpcClient) -> None:
     front = await client.proxy()
     await front.send(dial_req("endpoint:80"))
-    await failed(front, "No agent available")
+    await failed(front, world, "No agent available")
     assert failures(world) == {NO_AGENT: 1}
 
 
@@ -135,7 +138,7 @@ async def test_an_agent_s_error_is_passed_on_as_it_is(
     await front.send(dial_req("endpoint:80", -(2**63)))
     text = "dial tcp 10.0.0.1:80: connect: connection refused — ünïcode"
     await agent.send(dial_rsp(await asked(agent), error=text))
-    await failed(front, text, -(2**63))
+    await failed(front, world, text, -(2**63))
     assert failures(world) == {ERROR_RESPONSE: 1}
 
 
@@ -150,7 +153,7 @@ async def test_an_agent_that_does_not_answer_fails_the_dial(
         front = await client.proxy()
         await front.send(dial_req("endpoint:80"))
         number = await asked(agent)
-        await failed(front, "timed out waiting for backend dial")
+        await failed(front, world, "timed out waiting for backend dial")
         assert await agent.next() == dial_cls(number)
         assert failures(world) == {BACKEND_DIAL_TIMEOUT: 1}
 
@@ -161,27 +164,29 @@ async def test_an_agent_that_goes_fails_the_dial_at_once(world: World, client: G
         await front.send(dial_req("endpoint:80"))
         await asked(agent)
         agent.reset()
-        await failed(front, "Backend context error: context canceled")
+        await failed(front, world, "Backend context error: context canceled")
         assert failures(world) == {BACKEND_CLOSE: 1}
 
 
 @pytest.mark.parametrize("protocol", ["udp", "unix", "TCP", "ip4:icmp", ""])
-async def test_only_tcp_is_dialled(agent: Call, client: GrpcClient, protocol: str) -> None:
+async def test_only_tcp_is_dialled(
+    world: World, agent: Call, client: GrpcClient, protocol: str
+) -> None:
     front = await client.proxy()
     await front.send(dial_req("/run/socket", protocol=protocol))
-    await failed(front, f"dial: unknown network {protocol}")
+    await failed(front, world, f"dial: unknown network {protocol}")
     assert await is_silent(agent)
 
 
 @pytest.mark.parametrize("protocol", ["tcp", "tcp4", "tcp6"])
 @pytest.mark.parametrize("address", ["endpoint:80", "[::1]:http", ":80", "no port", "ümlaut:1"])
 async def test_address_and_protocol_go_to_the_agent_as_they_are(
-    agent: Call, client: GrpcClient, protocol: str, address: str
+    world: World, agent: Call, client: GrpcClient, protocol: str, address: str
 ) -> None:
     front = await client.proxy()
     await front.send(dial_req(address, protocol=protocol))
     await agent.send(dial_rsp(await asked(agent, address, protocol), error="no"))
-    await failed(front, "no")
+    await failed(front, world, "no")
 
 
 # -- dials that are given up ------------------------------------------------------------------

@@ -147,21 +147,42 @@ async def test_half_closes_go_through(world: World) -> None:
 @pytest.mark.parametrize(
     ("octets", "reply"),
     [
-        (NONE + to("127.0.0.1", 1), b"\x05\x00" + Reply.REFUSED.encode()),
-        (NONE + to("nosuch.invalid", 80), b"\x05\x00" + Reply.HOST_UNREACHABLE.encode()),
         (NONE + to("a", 80, command=2), b"\x05\x00" + Reply.COMMAND_NOT_SUPPORTED.encode()),
         (NONE + to("a", 80, command=3), b"\x05\x00" + Reply.COMMAND_NOT_SUPPORTED.encode()),
         (NONE + b"\x05\x01\x00\x09x", b"\x05\x00" + Reply.ADDRESS_NOT_SUPPORTED.encode()),
-        (NONE + to("a", 0), b"\x05\x00" + Reply.FAILED.encode()),
         (b"\x05\x01\x01", b"\x05\xff"),
         (b"\x05\x00", b"\x05\xff"),
         (b"\x04\x01\x00\x50\x7f\x00\x00\x01\x00", b"\x00\x5b" + bytes(6)),
         (NONE + b"\x04", b"\x05\x00"),
     ],
 )
-async def test_what_fails_is_told_by_its_code(world: World, octets: bytes, reply: bytes) -> None:
+async def test_what_cannot_be_served_is_told_by_its_code(
+    world: World, octets: bytes, reply: bytes
+) -> None:
     assert await ask(world, octets) == reply
     await world.at_rest()
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "code"),
+    [
+        ("127.0.0.1", 1, Reply.REFUSED),
+        ("nosuch.invalid", 80, Reply.HOST_UNREACHABLE),
+        ("a", 0, Reply.FAILED),
+    ],
+)
+async def test_a_failed_dial_is_told_by_its_code_and_id(
+    world: World, host: str, port: int, code: Reply
+) -> None:
+    assert await ask(world, NONE + to(host, port)) == b"\x05\x00" + await failure(world, code)
+    await world.at_rest()
+
+
+async def failure(world: World, code: Reply) -> bytes:
+    """The reply to the one dial that has failed."""
+    [record] = (await world.server.ask("trace.last", {}))["dials"]
+    name = f"dial.{record['dial']}.invalid".encode()
+    return bytes([5, code, 0, 3, len(name)]) + name + bytes(2)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +204,7 @@ def test_kinds_of_failures_have_codes(kind: Kind, reply: int) -> None:
 async def test_without_an_agent_the_network_is_unreachable(pki: Path, tmp_path: Path) -> None:
     async with open_world(pki, tmp_path, agent=False) as world:
         reply = await ask(world, NONE + to("a", 80))
-    assert reply == b"\x05\x00" + Reply.NETWORK_UNREACHABLE.encode()
+        assert reply == b"\x05\x00" + await failure(world, Reply.NETWORK_UNREACHABLE)
 
 
 async def test_a_client_that_goes_while_dialling_ends_the_dial(world: World) -> None:
