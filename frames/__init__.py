@@ -22,6 +22,7 @@ from frames.events import (
     TrailersReceived,
     WindowOpened,
 )
+from frames.headers import once
 from frames.limits import Limits, Rate, Work
 from frames.sending import ConnectionState
 from frames.settings import Setting
@@ -58,4 +59,5 @@ __all__ = [
     "WindowBudget",
     "WindowOpened",
     "Work",
+    "once",
 ]

@@ -35,7 +35,8 @@ class BlockWriter:
     ) -> bytes:
         """A HEADERS frame, and as many CONTINUATION frames as it takes."""
         self._announce_table_size()
-        block: bytes = self._encoder.encode(headers)
+        # Huffman's code saves a fifth of a block's octets, for a third of its time at both ends.
+        block: bytes = self._encoder.encode(headers, huffman=False)
         first, rest = block[:max_frame], block[max_frame:]
         flags = (Flag.END_STREAM if end_stream else 0) | (0 if rest else Flag.END_HEADERS)
         octets = serialize(FrameType.HEADERS, flags, stream_id, first)

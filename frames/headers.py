@@ -4,11 +4,20 @@ import re
 from collections.abc import Generator
 from contextlib import contextmanager
 
+import hpack
+
 from frames.errors import LocalProtocolError, StreamProtocolError, stream_error
 from frames.events import Headers
 
 FIELD_OVERHEAD = 32
 """What each field counts beyond its octets (RFC 9113 section 6.5.2, RFC 7541 section 4.1)."""
+
+
+def once(name: bytes, value: bytes) -> tuple[bytes, bytes]:
+    """A field whose value does not come again: compression keeps it out of its table, which has
+    better use for the room and is searched for each field (RFC 7541 section 6.2.3)."""
+    return hpack.NeverIndexedHeaderTuple(name, value)
+
 
 _NAME = re.compile(rb":?[!#$%&'*+\-.^_`|~0-9a-z]+\Z")
 _BAD_VALUE = re.compile(rb"[\x00\r\n]|\A[ \t]|[ \t]\Z")

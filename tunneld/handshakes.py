@@ -36,6 +36,7 @@ class Handshake:
         self.source = source
         self.scope = trio.CancelScope()
         self.crowded_out = False
+        self.ended = False
         self._handshakes = handshakes
         self.extend(timeout)
 
@@ -47,6 +48,11 @@ class Handshake:
         """It is in: it may take as long as it likes, and counts no more. Twice is harmless."""
         self.scope.deadline = math.inf
         self._handshakes.forget(self)
+
+    def end(self) -> None:
+        """Cancel the block, which then ends without an error."""
+        self.ended = True
+        self.scope.cancel()
 
 
 class Handshakes:
@@ -78,7 +84,8 @@ class Handshakes:
 
     @contextmanager
     def hurry(self, sock: socket.socket, timeout: float) -> Iterator[Handshake]:
-        """``sock`` is on its way in, until the block ends or `Handshake.done`.
+        """``sock`` is on its way in, until the block ends or `Handshake.done`; the block may go on
+        for as long as the connection does, so that one scope does for all of it.
 
         Raises:
           trio.TooSlowError: it took more than ``timeout`` seconds, or `end_all` ended it.
@@ -94,7 +101,7 @@ class Handshakes:
                 yield handshake
         finally:
             self.forget(handshake)
-        if handshake.scope.cancelled_caught:
+        if handshake.scope.cancelled_caught and not handshake.ended:
             raise CrowdedOutError if handshake.crowded_out else trio.TooSlowError
 
     def end_all(self) -> None:

@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import translate
+from functools import lru_cache
 from typing import Any, Final
 
 from tunneld.addresses import METADATA, NAT64, IpAddress, IpNetwork, real_address
@@ -151,6 +152,7 @@ def to_text(clauses: Sequence[Clause]) -> str:
     return "; ".join(map(str, clauses))
 
 
+@lru_cache(64)  # servers say the same again and again; each text may be long
 def from_text(text: str) -> tuple[Clause, ...]:
     """Read what `to_text` wrote.
 

@@ -1,6 +1,6 @@
 """The connections with TLS peers that there are, to end those whose certificate is revoked."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -27,23 +27,23 @@ class TlsPeers:
     when revocation lists change."""
 
     def __init__(self) -> None:
-        self._present: dict[TlsTransport, trio.CancelScope] = {}
+        self._present: dict[TlsTransport, Callable[[], None]] = {}
 
     def __len__(self) -> int:
         return len(self._present)
 
     @contextmanager
-    def present(self, transport: Transport) -> Iterator[None]:
-        """The block serves a connection; it is cancelled when the peer's certificate is revoked."""
+    def present(self, transport: Transport, end: Callable[[], None]) -> Iterator[None]:
+        """The block serves a connection; ``end`` is called when the peer's certificate is
+        revoked."""
         if not isinstance(transport, TlsTransport):
             yield
             return
-        with trio.CancelScope() as scope:
-            self._present[transport] = scope
-            try:
-                yield
-            finally:
-                del self._present[transport]
+        self._present[transport] = end
+        try:
+            yield
+        finally:
+            del self._present[transport]
 
     async def end_revoked(
         self, crls: "Iterable[x509.CertificateRevocationList]", peer_is: str
@@ -60,7 +60,7 @@ class TlsPeers:
         for crl in crls:
             by_issuer.setdefault(crl.issuer.public_bytes(), []).append(crl)
         ended = 0
-        for number, (transport, scope) in enumerate(list(self._present.items())):
+        for number, (transport, end) in enumerate(list(self._present.items())):
             if number % _PAUSE == _PAUSE - 1:
                 await trio.lowlevel.checkpoint()
             identity = _identity(transport)
@@ -70,7 +70,7 @@ class TlsPeers:
             lists = by_issuer.get(issuer, [])
             if any(crl.get_revoked_certificate_by_serial_number(serial) for crl in lists):
                 log.warning(f"{peer_is} ended: its certificate is revoked", serial=f"{serial:x}")
-                scope.cancel()
+                end()
                 ended += 1
         return ended
 

@@ -5,12 +5,11 @@ import ipaddress
 import os
 import socket
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, TypeAlias
 
 import trio
 
-from tunneld.addresses import IpAddress
 from tunneld.descriptors import descriptors
 from tunneld.dialing import (
     BAD_ADDRESS,
@@ -50,11 +49,11 @@ _Info: TypeAlias = tuple[int, int, int, str, tuple[Any, ...]]
 """As `socket.getaddrinfo` gives them."""
 
 
-WhyNot: TypeAlias = Callable[[IpAddress], str]
+WhyNot: TypeAlias = Callable[[str], str]
 """Says why an address must not be dialled; "" if it may."""
 
 
-def _anything(_: IpAddress) -> str:
+def _anything(_: str) -> str:
     return ""
 
 
@@ -127,6 +126,7 @@ async def _resolve(host: str, port: int, network: str) -> Sequence[_Info]:
         raise DialError(UNKNOWN_NAME, f"dial {network}: lookup {host}: no such host") from exc
 
 
+@lru_cache(4096)
 def _version_of(host: str) -> int | None:
     """Of IP, if ``host`` is an address and no name."""
     try:
@@ -156,7 +156,7 @@ def _allowed(
     allowed, reason = [], ""
     for info in infos:
         address, port = info[4][:2]
-        why = why_not(ipaddress.ip_address(address))
+        why = why_not(address)
         if not why:
             allowed.append(info)
             continue

@@ -156,7 +156,7 @@ class ServerSet:
         hold = _Hold(self, link, task_status)
         reason = "its certificate is revoked"
         try:
-            with self._peers.present(link.transport):
+            with trio.CancelScope() as scope, self._peers.present(link.transport, scope.cancel):
                 await link.run(hold)
                 reason = "the server ended the tunnel"
             if not hold.offered:

@@ -124,8 +124,8 @@ class AgentServer:
         try:
             tune_tunnel(sock)
             with (
-                self.peers.present(transport),
                 self._handshakes.hurry(sock, self._timeout) as coming,
+                self.peers.present(transport, coming.end),
             ):
                 await handshake(transport)
                 await self._protocol(transport)(transport, peer, coming)

@@ -1,6 +1,7 @@
 """What an agent claims to reach, in a form that answers quickly."""
 
 import ipaddress
+from functools import lru_cache
 from typing import TypeAlias
 
 from tunneld.identifiers import is_default_route
@@ -11,6 +12,8 @@ _Prefixes: TypeAlias = dict[tuple[int, int], tuple[int, set[int]]]
 """The first bits of networks, by their number and the version of IP, the longest first; and how far
 an address is shifted to get at them. There may be thousands, which no dial has to look through."""
 
+_KEPT = 4096
+"""Hosts that are remembered: clients come again for the same."""
 NOTHING = -2
 DEFAULT_ROUTE = -1
 EXACT = 129
@@ -80,6 +83,7 @@ def normal_name(name: str) -> str:
     return name.rstrip(".").lower()
 
 
+@lru_cache(_KEPT)
 def as_address(host: str) -> IpAddress | None:
     """The address that ``host`` is, None if it is a name. An IPv4-mapped one is its IPv4."""
     try:

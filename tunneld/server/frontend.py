@@ -19,7 +19,7 @@ from tunneld.caller import Caller
 from tunneld.config import ServerConfig
 from tunneld.dialing import DialError
 from tunneld.events import Event, emit
-from tunneld.handshakes import CrowdedOutError, Handshakes
+from tunneld.handshakes import CrowdedOutError, Handshake, Handshakes
 from tunneld.server import http1
 from tunneld.server.clientdial import ClientDials
 from tunneld.server.credentials import Credentials, parse_credentials
@@ -122,8 +122,11 @@ class FrontendServer:
             transport = TlsTransport(sock, current(), server_side=True, fin_is_end=True)
         stream, terms = TransportStream(transport), gate.terms
         try:
-            with self.peers.present(transport):
-                await self._serve(gate, terms, stream, peer)
+            with (
+                self._handshakes.hurry(sock, self._head_timeout) as coming,
+                self.peers.present(transport, coming.end),
+            ):
+                await self._serve(gate, terms, stream, peer, coming)
         except trio.TooSlowError:
             self._missed("timeout")
             log.info("client closed: no request in time", client=peer)
@@ -154,24 +157,26 @@ class FrontendServer:
     def _missed(self, reason: str) -> None:
         self._telemetry.tunneld_handshake_failures[CLIENTS, reason] += 1
 
-    async def _serve(self, gate: Gate, terms: Terms, stream: TransportStream, peer: str) -> None:
+    async def _serve(
+        self, gate: Gate, terms: Terms, stream: TransportStream, peer: str, coming: Handshake
+    ) -> None:
         wanted = head = None
-        with self._handshakes.hurry(stream.transport.sock, self._head_timeout) as coming:
-            if isinstance(stream.transport, TlsTransport):
-                await handshake(stream.transport)
-            octets = await _first_octets(stream)
-            visitor = gate.visitor(stream.transport, peer, terms)
-            http2 = octets.startswith(_SIGN)
-            if self._socks and is_socks(octets):
-                wanted = await SocksNegotiation(stream, visitor, octets).run()
-            else:
-                self._check_version(http2)
-                head = None if http2 else await _read_head(stream, octets)
-            if http2 and visitor.needs_secret:  # HTTP/2 alone asks for nothing
-                visitor.on_known = coming.done
-                stream.unread(octets)
-                await self._http2.serve(stream, visitor)
-                return
+        if isinstance(stream.transport, TlsTransport):
+            await handshake(stream.transport)
+        octets = await _first_octets(stream)
+        visitor = gate.visitor(stream.transport, peer, terms)
+        http2 = octets.startswith(_SIGN)
+        if self._socks and is_socks(octets):
+            wanted = await SocksNegotiation(stream, visitor, octets).run()
+        else:
+            self._check_version(http2)
+            head = None if http2 else await _read_head(stream, octets)
+        if http2 and visitor.needs_secret:  # HTTP/2 alone asks for nothing
+            visitor.on_known = coming.done
+            stream.unread(octets)
+            await self._http2.serve(stream, visitor)
+            return
+        coming.done()
         if self._draining and not self._patient:
             return
         if wanted is not None:

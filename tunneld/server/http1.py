@@ -7,6 +7,7 @@ The replies are konnectivity's where both have one, so that its clients match th
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from http import HTTPStatus
 
 import h11
@@ -17,6 +18,8 @@ from tunneld.server.verifier import UnauthorizedError
 
 MAX_HEAD = 64 * 1024
 """Octets of a request head."""
+_MAX_COMMON = 512
+"""Octets of one that is remembered."""
 ESTABLISHED = b"HTTP/1.1 200 Connection Established\r\n\r\n"
 
 _UPSTREAM = {
@@ -33,6 +36,7 @@ _UPSTREAM = {
 _END = re.compile(rb"\n\r?\n")
 """As h11 has it: lines may end with LF alone (RFC 9112 section 2.2)."""
 _LINE = re.compile(rb"[\x20-\x7e]*\r?")
+_SECRET = re.compile(rb"authorization|cookie", re.IGNORECASE)
 _HOST = re.compile(rb"\nhost[ \t]*:", re.IGNORECASE)
 
 
@@ -85,7 +89,15 @@ class HeadReader:
             raise BadRequestError(status, f"request head over {MAX_HEAD} octets")
         if found is None:
             return None
-        return parse_head(bytes(self._octets[: found.end()])), bytes(self._octets[found.end() :])
+        head, behind = bytes(self._octets[: found.end()]), bytes(self._octets[found.end() :])
+        is_common = len(head) <= _MAX_COMMON and not _SECRET.search(head)
+        return _parse_common(head) if is_common else parse_head(head), behind
+
+
+@lru_cache(1024)
+def _parse_common(octets: bytes) -> Head:
+    """As `parse_head`, for what is worth to be remembered: clients come again with the same."""
+    return parse_head(octets)
 
 
 def parse_head(octets: bytes) -> Head:
@@ -104,7 +116,7 @@ def parse_head(octets: bytes) -> Head:
         event = connection.next_event()
     except h11.RemoteProtocolError as exc:
         # It may quote the line, which may hold a secret: of that neither log nor reply may tell.
-        secret = b"authorization" in octets.lower()
+        secret = _SECRET.search(octets)
         raise bad("a malformed head, with an authorization in it" if secret else str(exc)) from exc
     if not isinstance(event, h11.Request):
         raise bad("not a request")

@@ -7,7 +7,6 @@ address of a name, the agent goes by it, on the address that it dials; the serve
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache, partial
 
 from tunneld import config as configuration
@@ -37,56 +36,60 @@ _OWN = [
 _OPEN = configuration.Rule(action="allow", name="open = true")
 
 
-@dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the rules say of a dial through one agent."""
+    """What the rules say of a dial through one agent.
 
-    clauses: tuple[Clause, ...]
-    """About the address, where that is not known before the agent resolves it; else the one that
-    decides."""
+    Args:
+      clauses: about the address, where that is not known before the agent resolves it; else the one
+        that decides.
+    """
 
-    @property
-    def decided(self) -> bool:
-        return len(self.clauses) == 1
+    __slots__ = ("clauses", "decided", "denied", "label")
 
-    @property
-    def denied(self) -> bool:
+    def __init__(self, clauses: tuple[Clause, ...]) -> None:
+        self.clauses = clauses
+        self.decided = len(clauses) == 1
+        self.denied = self.decided and not clauses[0].allow
         """Whether it is denied whatever the address is."""
-        return self.decided and not self.clauses[0].allow
+        self.label = " or ".join(dict.fromkeys(clause.label for clause in clauses))
+        """The rule that decides, or those that the address decides between."""
 
     def __format__(self, _: str) -> str:
         if not self.decided:
             return f"depends on the address: {self.label}"
-        return f"{'allowed' if self.clauses[0].allow else 'denied'}: {self.label}"
-
-    @property
-    def label(self) -> str:
-        """The rule that decides, or those that the address decides between."""
-        return " or ".join(dict.fromkeys(clause.label for clause in self.clauses))
+        return f"{'denied' if self.denied else 'allowed'}: {self.label}"
 
 
-@dataclass(slots=True)
 class Ruling:
-    """What the rules say of one client's dial of one destination, through any agent."""
+    """What the rules say of one client's dial of one destination, through any agent.
 
-    rules: Sequence[Rule]
-    """Those that fit, as far as that is known."""
-    address: IpAddress | None
-    """None where a name was asked for."""
-    about: Callable[[str], int]
-    """Which rules of the policy are about an agent: a bit for each."""
-    bits: int
-    """Those of ``rules``."""
-    _verdicts: dict[tuple[int, bool], Verdict] = field(default_factory=dict)
-    """Few, however many agents there are: the rules that are about them make the difference."""
+    Args:
+      rules: those that fit, as far as that is known.
+      address: None where a name was asked for.
+      about: which rules of the policy are about an agent: a bit for each.
+      bits: those of ``rules``.
+    """
 
-    @property
-    def depends_on_agent(self) -> bool:
+    __slots__ = ("_verdicts", "about", "address", "bits", "depends_on_agent", "rules")
+
+    def __init__(
+        self,
+        rules: Sequence[Rule],
+        address: IpAddress | None,
+        about: Callable[[str], int],
+        bits: int,
+    ) -> None:
+        self.rules = rules
+        self.address = address
+        self.about = about
+        self.bits = bits
+        self.depends_on_agent = any(rule.agents.texts for rule in rules) or (
+            address is None and any(rule.networks for rule in rules)
+        )
         """Whether another agent may be another matter: one that is named, or one that cannot check
         addresses."""
-        return any(rule.agents.texts for rule in self.rules) or (
-            self.address is None and any(rule.networks for rule in self.rules)
-        )
+        self._verdicts: dict[tuple[int, bool], Verdict] = {}
+        """Few, however many agents there are: the rules that are about them make the difference."""
 
     def through(self, agent_id: str, *, checks_addresses: bool) -> Verdict:
         """The verdict for one agent.

@@ -42,11 +42,10 @@ class SelfCheck:
         if current is None:
             return handler
 
-        async def serve(sock: socket.socket) -> None:
+        def serve(sock: socket.socket) -> Awaitable[None]:
             if self._own and peer_of(sock) in self._own:
-                await _answer(TlsTransport(sock, current(), server_side=True))
-            else:
-                await handler(sock)
+                return _answer(TlsTransport(sock, current(), server_side=True))
+            return handler(sock)
 
         self._with_tls.add(serve)
         return serve

@@ -6,7 +6,7 @@ from http import HTTPStatus
 
 import trio
 
-from frames import LocalProtocolError, Role
+from frames import LocalProtocolError, Role, once
 from tunneld import agentinfo, rh2
 from tunneld.agentinfo import AgentInfo, AgentInfoError
 from tunneld.dialing import (
@@ -180,7 +180,7 @@ class NativeTunnel:
         head = [
             (b":method", b"CONNECT"),
             (b":authority", authority.encode()),
-            (rh2.DIAL_ID, record.id.encode()),
+            once(rh2.DIAL_ID, record.id.encode()),
         ]
         if rules:
             head.append((rh2.RULES, rules.encode()))
