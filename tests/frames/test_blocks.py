@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from frames import ErrorCode, Headers, Limits, RemoteProtocolError
+from frames import ErrorCode, Headers, Limits, RemoteProtocolError, once
 from frames.blocks import BlockReader, BlockWriter
 from frames.frame import Flag, FrameType
 from tests.frames.peer import GET, error_of, frames_in
@@ -205,3 +205,15 @@ def test_any_octets_are_a_section_or_an_error_of_the_connection(block: bytes) ->
     error = error_of(lambda: read(reader, block))
     allowed = {None, ErrorCode.COMPRESSION_ERROR, ErrorCode.ENHANCE_YOUR_CALM}
     assert (error and error.code) in allowed
+
+
+def test_a_field_that_does_not_come_again_stays_out_of_the_table() -> None:
+    """So another one, which does come again, is found where it was."""
+    writer, decoder = BlockWriter(), hpack.Decoder()
+    for number in range(100):
+        value = b"%d" % number
+        octets = writer.serialize(1, [CUSTOM, once(b"number", value)], False, 1000)
+        [(_, _, _, block)] = frames_in(octets)
+        assert decoder.decode(block, raw=True) == [CUSTOM, (b"number", value)]
+        if number:
+            assert block == b"\xbe\x10\x06number" + bytes([len(value)]) + value

@@ -75,6 +75,15 @@ async def test_who_has_come_further_gets_more_time(autojump_clock: MockClock) ->
         await trio.sleep(9)
 
 
+async def test_who_is_in_may_be_ended_from_outside() -> None:
+    handshakes = Handshakes(1)
+    with Caller("10.0.0.1") as sock, handshakes.hurry(sock, 10) as handshake:
+        handshake.done()
+        handshake.end()
+        await trio.sleep_forever()
+    assert handshake.scope.cancelled_caught
+
+
 async def test_an_error_in_the_block_is_passed_on() -> None:
     handshakes = Handshakes(1)
     with Caller("10.0.0.1") as sock, pytest.raises(EOFError), handshakes.hurry(sock, 10):

@@ -53,6 +53,26 @@ def test_headers_are_found_by_their_names_in_lower_case() -> None:
     assert "Bearer" not in repr(head)
 
 
+@pytest.mark.parametrize(
+    ("fields", "remembered"),
+    [
+        (b"User-Agent: kube-apiserver\r\n", True),
+        (b"PROXY-authorization: Basic YWxpY2U6c2VzYW1l\r\n", False),
+        (b"Cookie: session=1\r\n", False),
+        (b"X: " + b"x" * 512 + b"\r\n", False),
+    ],
+)
+def test_heads_are_remembered_but_no_secrets_and_no_long_ones(
+    fields: bytes, remembered: bool
+) -> None:
+    head = b"CONNECT a.example:80 HTTP/1.1\r\n" + fields + b"\r\n"
+    first, second = read(head), read(head)
+    assert first is not None
+    assert second is not None
+    assert first == second
+    assert (first[0] is second[0]) == remembered
+
+
 def test_octets_behind_the_head_are_told() -> None:
     found = read(HEAD[:-1], HEAD[-1:] + b"behind\r\n\r\n")
     assert found is not None
