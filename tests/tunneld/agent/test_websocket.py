@@ -36,6 +36,8 @@ def accepting(behind: bytes = b"", fields: bytes = b"Sec-WebSocket-Protocol: tun
 
     async def serve(stream: trio.abc.Stream) -> None:
         head = await read_head(stream)
+        if not head:  # the test is through, and ends the agent amid its next attempt
+            return
         key = re.search(rb"Sec-WebSocket-Key: (\S+)", head)
         assert key
         digest = hashlib.sha1(key[1] + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest()
