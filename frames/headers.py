@@ -12,13 +12,6 @@ from frames.events import Headers
 FIELD_OVERHEAD = 32
 """What each field counts beyond its octets (RFC 9113 section 6.5.2, RFC 7541 section 4.1)."""
 
-
-def once(name: bytes, value: bytes) -> tuple[bytes, bytes]:
-    """A field whose value does not come again: compression keeps it out of its table, which has
-    better use for the room and is searched for each field (RFC 7541 section 6.2.3)."""
-    return hpack.NeverIndexedHeaderTuple(name, value)
-
-
 _NAME = re.compile(rb":?[!#$%&'*+\-.^_`|~0-9a-z]+\Z")
 _BAD_VALUE = re.compile(rb"[\x00\r\n]|\A[ \t]|[ \t]\Z")
 _CONNECTION_SPECIFIC = frozenset(
@@ -30,6 +23,12 @@ _NO_PSEUDO: frozenset[bytes] = frozenset()
 _STATUS = re.compile(rb"[1-9][0-9][0-9]\Z")
 _NO_BODY = frozenset({b"204", b"304"})
 _DEFAULT_PORTS = {b"http": b":80", b"https": b":443"}
+
+
+def once(name: bytes, value: bytes) -> tuple[bytes, bytes]:
+    """A field whose value does not come again: compression keeps it out of its table, which has
+    better use for the room and is searched for each field (RFC 7541 section 6.2.3)."""
+    return hpack.NeverIndexedHeaderTuple(name, value)
 
 
 def check_request(stream_id: int, headers: Headers, extended_connect: bool) -> bytes:

@@ -37,6 +37,7 @@ class Handshake:
         self.scope = trio.CancelScope()
         self.crowded_out = False
         self.ended = False
+        """Whether `end` has been called."""
         self._handshakes = handshakes
         self.extend(timeout)
 

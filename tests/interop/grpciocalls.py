@@ -68,10 +68,6 @@ def dial_request(address: str, random: int, protocol: str = "tcp") -> Any:
     return packet("DIAL_REQ", dialRequest=fields)
 
 
-DIAL_ID = r" \(dial [0-9a-z]{5}-\d+\)"
-"""What our server's errors of dials end with."""
-
-
 def dial_response(random: int, connect_id: int, error: str = "") -> Any:
     fields = {"random": random, "connectID": connect_id, "error": error}
     return packet("DIAL_RSP", dialResponse=fields)

@@ -9,7 +9,6 @@ import pytest
 import trio
 
 from tests.interop.grpciocalls import (
-    DIAL_ID,
     Status,
     dial_request,
     generated,
@@ -31,6 +30,7 @@ from tests.interop.grpcioworld import (
     receive,
     receive_all,
 )
+from tests.interop.konnectivity.clients import DIAL_ID
 from tests.interop.konnectivity.exchange import pattern
 from tests.interop.konnectivity.targets import refusing
 from tests.tunneld.tunnelworld import World

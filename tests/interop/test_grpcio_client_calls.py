@@ -9,7 +9,6 @@ import pytest
 import trio
 
 from tests.interop.grpciocalls import (
-    DIAL_ID,
     Status,
     close_dial,
     close_request,
@@ -43,6 +42,7 @@ from tests.interop.grpcioworld import (
     receive_all,
     sink,
 )
+from tests.interop.konnectivity.clients import DIAL_ID
 from tests.interop.konnectivity.exchange import pattern
 from tests.tunneld.tunnelworld import World
 

@@ -14,7 +14,7 @@ import pytest
 import trio
 
 from tests.interop.konnectivity.cell import QUICK, Cell, Kind, make_cell, make_client
-from tests.interop.konnectivity.clients import DialError
+from tests.interop.konnectivity.clients import DIAL_ID, DialError
 from tests.interop.konnectivity.exchange import (
     IncompleteError,
     Reader,
@@ -49,8 +49,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1000)]  # the first one build
 
 MIB = 1 << 20
 LIMIT = 60.0
-_DIAL_ID = re.compile(r" \(dial [0-9a-z]+-\d+\)\Z")
-"""Behind an error of ours, for `tunnelctl trace --last`."""
 """Seconds for any one test, so that it says where it hangs."""
 
 CELLS = list(product(Maker, Maker, Kind))
@@ -126,7 +124,7 @@ async def test_a_hundred_posts_go_through_while_other_dials_fail(cell: Cell) -> 
             nursery.start_soon(fail, "unknown", "nosuch.invalid:80")
             for number in range(100):
                 nursery.start_soon(one, target.address, number)
-    texts = {name: _DIAL_ID.sub("", str(error)) for name, error in failed.items()}
+    texts = {name: re.sub(rf"{DIAL_ID}\Z", "", str(error)) for name, error in failed.items()}
     assert texts["refused"].endswith("connect: connection refused")
     assert texts["unknown"].startswith("dial tcp: lookup nosuch.invalid")
     assert re.fullmatch(r"dial tcp 127\.0\.0\.1:\d+: i/o timeout", texts["unanswering"])

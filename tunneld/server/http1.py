@@ -115,9 +115,9 @@ def parse_head(octets: bytes) -> Head:
         connection.receive_data(octets)
         event = connection.next_event()
     except h11.RemoteProtocolError as exc:
-        # It may quote the line, which may hold a secret: of that neither log nor reply may tell.
+        # It may quote the line: of a secret in there neither log nor reply may tell.
         secret = _SECRET.search(octets)
-        raise bad("a malformed head, with an authorization in it" if secret else str(exc)) from exc
+        raise bad("a malformed head, with a secret in it" if secret else str(exc)) from exc
     if not isinstance(event, h11.Request):
         raise bad("not a request")
     headers = dict(event.headers)

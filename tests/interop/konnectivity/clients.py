@@ -20,6 +20,8 @@ from tests.interop.konnectivity.processes import Process
 
 BUFFER = 4096
 """Octets of Go's bufio.Reader."""
+DIAL_ID = r" \(dial [0-9a-z]{5}-\d+\)"
+"""What our server has behind the text of a failed dial, for `tunnelctl trace --last`."""
 
 
 class DialError(Exception):
